@@ -1,0 +1,40 @@
+# Needs only Python 3.11+, make and the package registry. Everything lives in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check pytest bench clean
+
+help: ## Show what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "batchrunner needs Python 3.11 or newer; try: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+run: $(STAMP) ## Set up, run the sample job on the simulator, export a CSV and show it
+	$(BIN)/batchrunner run jobs/quickstart.jsonl --simulate
+	$(BIN)/batchrunner export jobs/quickstart.jsonl -o jobs/quickstart.csv --force
+	@echo; head -n 6 jobs/quickstart.csv | cut -c 1-150
+
+check: $(STAMP) ## Lint, format and type checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+pytest: $(STAMP) ## The tests alone
+	$(BIN)/pytest -q
+
+test: check pytest ## Set up and run every check
+
+bench: $(STAMP) ## Measure the import of lines and the loop, against yardsticks
+	$(BIN)/python benchmarks/import_lines.py
+	$(BIN)/python benchmarks/throughput.py
+
+clean: ## Remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,156 @@
+"""The vocabulary: what a request, an attempt, an outcome and a settlement are. Standard library only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class State(StrEnum):
+    """Where a request stands. The arrows between states are in `TRANSITIONS`; in flight is not a state."""
+
+    PENDING = "pending"  #: To be sent, at once or (after a failure) from `not_before` on.
+    SUCCEEDED = "succeeded"  #: An accepted answer is in the store.
+    FAILED = "failed"  #: Given up; `retry` puts it back.
+
+
+#: Which state may follow which. `pending -> pending` is a retry or a halt; leaving a final state is the user's wish.
+TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
+    {
+        State.PENDING: frozenset({State.PENDING, State.SUCCEEDED, State.FAILED}),
+        State.SUCCEEDED: frozenset({State.PENDING}),  # run --on-change rerun
+        State.FAILED: frozenset({State.PENDING}),  # retry
+    }
+)
+
+
+class ErrorClass(StrEnum):
+    """What kind of failure an attempt met. What is done about each is data: `defaults.toml`."""
+
+    RATE_LIMITED = "rate_limited"  #: 429: too many requests or tokens per minute.
+    CONCURRENCY = "concurrency"  #: 429: too many requests at once.
+    RAMP = "ramp"  #: 429 `ramp_limit_exceeded`: traffic grew too fast.
+    OVERLOADED = "overloaded"  #: 529 or `overloaded_error`.
+    SERVER = "server"  #: 5xx and the like: the server's or the gateway's fault.
+    NETWORK = "network"  #: No connection, or it broke.
+    TIMEOUT = "timeout"  #: Ours, 408, 504 or 524; may have been paid for.
+    BAD_RESPONSE = "bad_response"  #: A 200 that is not a message; may have been paid for.
+    INVALID = "invalid"  #: 400, 422: this request is wrong.
+    TOO_LARGE = "too_large"  #: 413, or an answer above 64 MB.
+    AUTHENTICATION = "authentication"  #: 401: the key.
+    PERMISSION = "permission"  #: 403: the key may not, or not from here.
+    NOT_FOUND = "not_found"  #: The model does not exist or is not offered.
+    ENDPOINT = "endpoint"  #: The address is wrong: 404 of a path, a redirect.
+    BILLING = "billing"  #: No credit, or a spend limit is reached.
+    TRUNCATED = "truncated"  #: The answer hit `max_tokens` or the context window.
+    REFUSED = "refused"  #: The model declined.
+    EMPTY = "empty"  #: An answer without content.
+    SCHEMA = "schema"  #: The answer does not match the schema asked for.
+    EXPIRED = "expired"  #: A batch ended before it got to this request.
+    INPUT = "input"  #: The line could not be sent at all.
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One accepted input line."""
+
+    custom_id: str  #: The id given, or one derived from the line.
+    line: int  #: 1-based line number in the input.
+    line_hash: str  #: Hash of the line as given.
+    params: str  #: The Messages API body as JSON text, defaults filled in: what will be sent.
+    params_hash: str  #: Hash of `params`.
+    model: str
+    max_tokens: int
+    stream: bool = False  #: The line asked for `stream: true`.
+    timeout_s: float | None = None  #: Total deadline of an attempt, if the line sets one.
+    metadata: str | None = None  #: JSON object text; comes back in the export.
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a request, as handed to an engine: admitted, and its start committed."""
+
+    seq: int  #: The request's place of arrival in the store.
+    number: int  #: 1 for the first attempt of the request.
+    custom_id: str
+    lane: str  #: The rate-limit pool it goes through.
+    params: str  #: JSON text of the Messages API body; sent as it stands.
+    max_tokens: int
+    stream: bool = False  #: To be sent as a stream.
+    timeout_s: float | None = None  #: Total deadline in seconds; None: computed from `max_tokens`.
+    failures: Mapping[ErrorClass, int] = field(default_factory=dict)  #: Earlier failures that count, by class.
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, as the API counts them; `input_tokens` excludes what the cache wrote or read."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A message arrived and is one. Whether it is *accepted* is policy's to say (truncated, refused, empty)."""
+
+    message: str  #: The response body as received, JSON text.
+    text: str  #: All text blocks joined.
+    stop_reason: str
+    model: str
+    usage: Usage
+    api_request_id: str | None = None
+    blocks: int = 1  #: Number of content blocks of any type.
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that brought no accepted answer."""
+
+    error_class: ErrorClass
+    message: str  #: For people: short, one line, keys redacted.
+    http_status: int | None = None
+    api_request_id: str | None = None
+    retry_after_s: float | None = None  #: From the headers: finite, 0..300; None if absent or senseless.
+    possibly_paid: bool = False  #: The server may have worked and billed although no answer came.
+    body: str | None = None  #: The first 4 KB of a body that was not a message.
+    answer: Success | None = None  #: The answer that policy did not accept; it is kept.
+
+
+Outcome = Success | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Put the request back; due at an instant of the monotonic clock."""
+
+    at: float
+    counted: bool = True  #: Whether the failed attempt uses up the request's budget.
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Give this request up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop the run, or one lane of it; the request stays pending."""
+
+    reason: str  #: What happened and what to do about it, for the user.
+    lane_only: bool = False
+
+
+Decision = Retry | Fail | Halt
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """An attempt's end as it is written down in one commit."""
+
+    attempt: Attempt
+    outcome: Outcome
+    decision: Decision | None  #: None for an accepted answer.
+    ended_at: str  #: UTC stamp.
+    not_before: str | None = None  #: UTC stamp of `Retry.at`.
