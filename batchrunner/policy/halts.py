@@ -1,0 +1,54 @@
+"""When a failure is everybody's: a dead key, an empty account, a wrong address, a mistake in every row."""
+
+from batchrunner.model import Decision, ErrorClass, Fail, Failure, Halt, Retry
+from batchrunner.policy.signature import signature
+
+#: So many requests that finish first, all with the same permanent failure, stop the run.
+OPENING = 20
+#: On a gateway one refusal may come from one bad channel of many: it takes two in a row.
+GATEWAY_PATIENCE = 2
+
+_PERMANENT = {ErrorClass.INVALID, ErrorClass.TOO_LARGE}
+_SECOND_LOOK_S = 1.0
+
+
+class HaltWatch:
+    """Watches one run's decisions and turns them into halts, or a gateway's first refusal into a second look."""
+
+    def __init__(self, *, official: bool) -> None:
+        self._patience = 1 if official else GATEWAY_PATIENCE
+        self._refusals = 0
+        self._finished = 0
+        self._first_signature: str | None = None
+
+    def succeeded(self) -> None:
+        """A request brought an answer."""
+        self._refusals = 0
+        self._finished += 1
+        self._first_signature = None
+
+    def review(self, failure: Failure, decision: Decision, now: float) -> Decision:
+        """Return *decision*, or what the run as a whole makes of it at *now*."""
+        if isinstance(decision, Halt):
+            self._refusals += 1
+            if self._refusals < self._patience:
+                return Retry(now + _SECOND_LOOK_S, counted=False)
+            return decision
+        self._refusals = 0
+        if isinstance(decision, Fail):
+            return self._opening(failure)
+        return decision
+
+    def _opening(self, failure: Failure) -> Decision:
+        """Stop when the first requests to finish all fail permanently and alike: a wrong parameter in every row."""
+        self._finished += 1
+        if self._finished > OPENING or failure.error_class not in _PERMANENT:
+            return Fail()
+        same = signature(failure.message)
+        if self._finished == 1:
+            self._first_signature = same
+        elif same != self._first_signature:
+            self._first_signature = None
+        if self._finished == OPENING and self._first_signature is not None:
+            return Halt(f"The first {OPENING} requests all failed alike: {failure.message}")
+        return Fail()

@@ -1,0 +1,18 @@
+"""Signatures: failures that differ only in numbers, ids or quoted content are one problem."""
+
+import re
+
+_VARIABLE = (
+    (re.compile(r"https?://\S+"), "<url>"),
+    (re.compile(r"\b(?:req|msg|toolu)_[A-Za-z0-9]+"), "<id>"),
+    (re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\d+(?:[.,]\d+)*"), "#"),
+)
+
+
+def signature(message: str) -> str:
+    """Return *message* with what varies from row to row replaced, at most 120 characters."""
+    for pattern, placeholder in _VARIABLE:
+        message = pattern.sub(placeholder, message)
+    return message[:120]
