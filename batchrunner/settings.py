@@ -31,7 +31,8 @@ def default_rules() -> dict[ErrorClass, Rule]:
 
 def _rule(spec: Mapping[str, Any]) -> Rule:
     words = {"action": Action, "wait": Wait}
-    return Rule(**{key: words[key](value) if key in words else value for key, value in spec.items()})
+    typed: dict[str, Any] = {key: words[key](value) if key in words else value for key, value in spec.items()}
+    return Rule(**typed)
 
 
 @dataclass(frozen=True, slots=True)

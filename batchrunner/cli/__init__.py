@@ -1,0 +1,68 @@
+"""The command line. A verb parses, calls one function, prints; its module is imported when it is asked for."""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from batchrunner.errors import BatchrunnerError, Exit
+
+#: Where each verb lives, in the order that `--help` shows.
+_VERBS = {
+    "run": "batchrunner.cli.run",
+    "resume": "batchrunner.cli.run",
+    "retry": "batchrunner.cli.run",
+    "status": "batchrunner.cli.read",
+    "errors": "batchrunner.cli.read",
+    "export": "batchrunner.cli.export",
+    "simulate": "batchrunner.cli.simulate",
+}
+
+
+class _Verbs(click.Group):
+    """Finds verbs without importing what they need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _VERBS:
+            return None
+        command = getattr(importlib.import_module(_VERBS[cmd_name]), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="batchrunner", prog_name="batchrunner")
+def cli() -> None:
+    """Run bulk prompts against the Claude API: rate-limited, retried by error class, checkpointed, resumable.
+
+    \b
+    batchrunner run jobs.jsonl --rpm 1000      send every request; the same command again continues
+    batchrunner status jobs.jsonl              how far it is
+    batchrunner errors jobs.jsonl              what failed, and the command that mends it
+    batchrunner export jobs.jsonl -o out.csv   the answers
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command; the process ends with an exit code of `Exit`."""
+    try:
+        code = cli.main(args, prog_name="batchrunner", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = Exit.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = Exit.USAGE
+    except BatchrunnerError as error:
+        click.echo(f"batchrunner: {error}", err=True)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): not an error. Python would complain again while exiting.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.OK
+    sys.exit(int(code) if isinstance(code, int) else 0)

@@ -1,0 +1,35 @@
+"""The one row that is refused again and again while its lane flows: a 429 that is the row's own fault after all."""
+
+from batchrunner.model import Attempt, Fail
+
+#: Refusals of one request, each with successes of others since the one before, after which it is given up.
+PATIENCE = 10
+
+
+class RefusalWatch:
+    """Counts refusals of single requests. Holds only requests that were refused and are not final yet."""
+
+    def __init__(self) -> None:
+        self._successes: dict[str, int] = {}
+        self._refused: dict[int, tuple[int, int]] = {}  # seq -> (refusals that count, lane's successes at the last)
+
+    def succeeded(self, attempt: Attempt) -> None:
+        """*attempt* brought an answer: its lane flows."""
+        self._successes[attempt.lane] = self._successes.get(attempt.lane, 0) + 1
+        self._refused.pop(attempt.seq, None)
+
+    def refused(self, attempt: Attempt) -> Fail | None:
+        """Note a refusal that uses up no attempt; return `Fail` when this request has had its share."""
+        flowing = self._successes.get(attempt.lane, 0)
+        refusals, flowed = self._refused.get(attempt.seq, (0, flowing))
+        if flowing > flowed or not refusals:
+            refusals += 1
+        self._refused[attempt.seq] = (refusals, flowing)
+        if refusals < PATIENCE:
+            return None
+        self.forget(attempt)
+        return Fail()
+
+    def forget(self, attempt: Attempt) -> None:
+        """The request is final or set aside."""
+        self._refused.pop(attempt.seq, None)

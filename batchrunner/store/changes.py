@@ -1,0 +1,166 @@
+"""What a run writes: each change is one value that knows its statements."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batchrunner.model import Attempt, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success
+from batchrunner.policy.signature import signature
+
+START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, ?, ?, ?, ?)"
+UNSTART = "DELETE FROM attempts WHERE seq = ? AND number = ? AND ended_at IS NULL"
+END = """UPDATE attempts SET ended_at = ?, outcome = ?, error_class = ?, http_status = ?, api_request_id = ?, message = ?,
+    possibly_paid = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?
+    WHERE seq = ? AND number = ?"""
+RESULT = """INSERT OR REPLACE INTO results (seq, number, accepted, text, stop_reason, model, message)
+    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+# The guard: a late answer to a request that is final, or that a newer attempt holds, changes nothing.
+MOVE = """UPDATE requests SET state = ?, attempts = ?, error_class = ?, signature = ?, error_message = ?, not_before = ?,
+    finished_at = ? WHERE seq = ? AND state = 'pending' AND attempts < ?"""
+TOTALS = {
+    State.SUCCEEDED: "UPDATE job SET succeeded = succeeded + 1",
+    State.FAILED: "UPDATE job SET failed = failed + 1",
+}
+HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
+END_RUN = "UPDATE runs SET heartbeat_at = :at, ended_at = :at, ending = :ending, reason = :reason WHERE id = :id"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Started:
+    """An attempt is about to be sent. Committed first, so that a crash leaves its trace."""
+
+    attempt: Attempt
+    run_id: int
+    at: str
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Insert the attempt's row, without an end."""
+        a = self.attempt
+        cursor.execute(START, (a.seq, a.number, self.run_id, a.lane, self.at))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unstarted:
+    """An attempt that was started on paper never went out."""
+
+    attempt: Attempt
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Take the start back."""
+        cursor.execute(UNSTART, (self.attempt.seq, self.attempt.number))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """An attempt's end: its row, its answer, its request's new state and the totals, all in one transaction."""
+
+    settlement: Settlement
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Write the settlement; only a request that is still pending moves."""
+        s = self.settlement
+        seq, number = s.attempt.seq, s.attempt.number
+        cursor.execute(END, (s.ended_at, *_end_columns(s.outcome), seq, number))
+        answer = s.outcome if isinstance(s.outcome, Success) else s.outcome.answer
+        if answer is not None:
+            accepted = isinstance(s.outcome, Success)
+            row = (seq, number, accepted, answer.text, answer.stop_reason, answer.model, answer.message)
+            cursor.execute(RESULT, row)
+        state = next_state(s)
+        finished_at = None if state is State.PENDING else s.ended_at
+        cursor.execute(MOVE, (state, number, *_blame(s.outcome), s.not_before, finished_at, seq, number))
+        if state in TOTALS and cursor.rowcount:
+            cursor.execute(TOTALS[state])
+
+
+def next_state(settlement: Settlement) -> State:
+    """Return the state that *settlement* leads to."""
+    match settlement.decision:
+        case None:
+            return State.SUCCEEDED
+        case Fail():
+            return State.FAILED
+        case Retry() | Halt():
+            return State.PENDING
+
+
+def _end_columns(outcome: Outcome) -> tuple[Any, ...]:
+    if isinstance(outcome, Success):
+        head: tuple[Any, ...] = ("success", None, 200, outcome.api_request_id, None, False)
+        answer: Success | None = outcome
+    else:
+        message = outcome.message if outcome.body is None else f"{outcome.message}\n{outcome.body}"
+        head = (
+            "failure",
+            outcome.error_class,
+            outcome.http_status,
+            outcome.api_request_id,
+            message,
+            outcome.possibly_paid,
+        )
+        answer = outcome.answer
+    if answer is None:
+        return (*head, None, None, None, None)
+    usage = answer.usage
+    return (*head, usage.input_tokens, usage.output_tokens, usage.cache_write_tokens, usage.cache_read_tokens)
+
+
+def _blame(outcome: Outcome) -> tuple[str | None, str | None, str | None]:
+    if not isinstance(outcome, Failure):
+        return None, None, None
+    return outcome.error_class, signature(outcome.message), outcome.message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heartbeat:
+    """The run is alive. For people; ownership is the kernel's lock."""
+
+    run_id: int
+    at: str
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Renew the run's heartbeat."""
+        cursor.execute(HEARTBEAT, (self.at, self.run_id))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunEnded:
+    """The run is over."""
+
+    run_id: int
+    at: str
+    ending: str  #: finished, halted, interrupted, ...
+    reason: str | None
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Write the run's end."""
+        cursor.execute(END_RUN, {"at": self.at, "ending": self.ending, "reason": self.reason, "id": self.run_id})
+
+
+BEGIN_RUN = """INSERT INTO runs (version, settings, host, pid, started_at, heartbeat_at)
+    VALUES (:version, :settings, :host, :pid, :at, :at)"""
+# Attempts that a crash left open have numbers that their requests do not know of yet.
+CATCH_UP = """UPDATE requests SET attempts = (SELECT max(number) FROM attempts WHERE seq = requests.seq)
+    WHERE seq IN (SELECT seq FROM attempts WHERE ended_at IS NULL) AND state = 'pending'"""
+# A wall clock that was set back since must not hold a retry for longer than any rule would.
+CLAMP_DUE = "UPDATE requests SET not_before = :latest WHERE not_before > :latest"
+CLOSE_DEAD_RUNS = "UPDATE runs SET ended_at = heartbeat_at, ending = 'died' WHERE ended_at IS NULL"
+
+
+def begin_run(conn: sqlite3.Connection, run: Mapping[str, Any], settings: Mapping[str, Any], latest_due: str) -> int:
+    """Put a run on record, after what a run that died left behind; returns its id. The caller owns the store.
+
+    *run* has version, host, pid and at (UTC stamp); *latest_due* is the stamp that no retry may wait beyond.
+    """
+    conn.execute("BEGIN IMMEDIATE")
+    conn.execute(CLOSE_DEAD_RUNS)
+    conn.execute(CATCH_UP)
+    conn.execute(CLAMP_DUE, {"latest": latest_due})
+    cursor = conn.execute(BEGIN_RUN, {**run, "settings": json.dumps(settings)})
+    conn.execute("COMMIT")
+    run_id = cursor.lastrowid
+    if run_id is None:
+        raise AssertionError("an INSERT without a row id")
+    return run_id

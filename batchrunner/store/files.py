@@ -1,0 +1,212 @@
+"""Opening a store: created whole or not at all, refused by name when it is not ours, locked by the kernel."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from batchrunner.errors import StoreError, StoreLockedError, UsageError
+from batchrunner.store.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
+
+_SQLITE_MAGIC = b"SQLite format 3\0"
+_BUSY_TIMEOUT_S = 5.0
+_QUICK_CHECK_S = 1.0
+_STORE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
+
+_OWNER_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA wal_autocheckpoint = 1000",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA trusted_schema = OFF",
+    # A flush that reaches the platter on macOS too; elsewhere without effect.
+    "PRAGMA fullfsync = ON",
+    "PRAGMA checkpoint_fullfsync = ON",
+)
+
+
+def store_path(given: Path) -> Path:
+    """Return the store that belongs to *given*: a job file (`jobs.jsonl` -> `jobs.db`) or a store itself."""
+    return given if given.suffix in _STORE_SUFFIXES else given.with_suffix(".db")
+
+
+def lock_path(store: Path) -> Path:
+    """Return the lock file beside *store*."""
+    return store.with_name(store.name + ".lock")
+
+
+@contextlib.contextmanager
+def owned(store: Path) -> Iterator[None]:
+    """Hold *store* for this process; the kernel lets go of it however the process ends.
+
+    Raises `StoreLockedError` naming pid and host of the owner, `StoreError` if the lock file cannot be written.
+    """
+    path = lock_path(store)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror}); the store needs a writable directory."
+        ) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreLockedError(_who_owns(store, fd)) from None
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(owner).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _who_owns(store: Path, fd: int) -> str:
+    try:
+        owner = json.loads(os.pread(fd, 1024, 0))
+        who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
+    except (ValueError, KeyError, TypeError):
+        who = "another process"
+    return f"{store} is in use by {who}. `status` and `export` work meanwhile; wait for it or stop it (Ctrl-C)."
+
+
+def open_owner(store: Path, *, durability: str = "full") -> sqlite3.Connection:
+    """Open *store* for writing, making it first if there is none. The caller holds `owned(store)`.
+
+    *durability*: `full` (a commit survives a power cut) or `fast` (it survives a crash of the process only).
+    Raises `StoreError` for a file that is not a store, is damaged, is newer than this version, or cannot be written.
+    """
+    if not store.exists():
+        _create(store)
+    _check_file(store)
+    if not os.access(store, os.W_OK):
+        raise StoreError(
+            f"{store} is read-only; a run must write there. Mend its permissions or name another with --db."
+        )
+    try:
+        conn = sqlite3.connect(store, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        _check_identity(conn, store)
+        for pragma in _OWNER_PRAGMAS:
+            conn.execute(pragma)
+        conn.execute("PRAGMA synchronous = " + {"full": "FULL", "fast": "NORMAL"}[durability])
+        _quick_check(conn, store)
+        _upgrade(conn)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(_damaged(store, error)) from error
+    return conn
+
+
+def open_reader(store: Path) -> sqlite3.Connection:
+    """Open *store* for reading only, also while a run writes to it. Raises `StoreError` or `UsageError`."""
+    if not store.exists():
+        raise UsageError(f"There is no store {store} yet; `batchrunner run` makes it.")
+    _check_file(store)
+    # Without a writable directory SQLite cannot make the shared-memory file that WAL needs; nobody writes there then.
+    mode = "mode=ro" if os.access(store.parent, os.W_OK) or _wal(store).exists() else "mode=ro&immutable=1"
+    try:
+        conn = sqlite3.connect(
+            f"{store.absolute().as_uri()}?{mode}",
+            uri=True,
+            timeout=_BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        _check_identity(conn, store)
+        conn.execute("PRAGMA trusted_schema = OFF")
+        conn.execute("PRAGMA query_only = ON")
+    except sqlite3.DatabaseError as error:
+        raise StoreError(_damaged(store, error)) from error
+    conn.row_factory = sqlite3.Row
+    return conn
+
+
+def close_owner(conn: sqlite3.Connection) -> None:
+    """End the owner's connection: planner statistics renewed, the write-ahead log folded into the file."""
+    with contextlib.suppress(sqlite3.OperationalError):  # a reader may hold the log: the next run folds it
+        conn.execute("PRAGMA optimize")
+        conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    conn.close()
+
+
+def _wal(store: Path) -> Path:
+    return store.with_name(store.name + "-wal")
+
+
+def _create(store: Path) -> None:
+    """Make a store under another name, only for its owner to read, and move it in place when it is whole."""
+    from sqlite_utils import Database
+
+    draft = store.with_name(store.name + ".new")
+    try:
+        draft.unlink(missing_ok=True)  # left behind by a kill; the lock says that nobody is at it
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        conn = sqlite3.connect(draft, isolation_level=None)
+        try:
+            migrate(Database(conn, execute_plugins=False))
+        finally:
+            conn.close()
+        draft.rename(store)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(f"The store {store} cannot be made: {error}. Name another place with --db.") from error
+
+
+def _check_file(store: Path) -> None:
+    try:
+        with store.open("rb") as file:
+            head = file.read(len(_SQLITE_MAGIC))
+    except OSError as error:
+        raise StoreError(f"{store} cannot be read: {error.strerror}.") from error
+    if not head:
+        raise StoreError(f"{store} is empty, so it is no store of ours. Remove it or name another store with --db.")
+    if head != _SQLITE_MAGIC:
+        raise StoreError(f"{store} is not a SQLite file. It is left as it is; name another store with --db.")
+
+
+def _check_identity(conn: sqlite3.Connection, store: Path) -> None:
+    (application_id,) = conn.execute("PRAGMA application_id").fetchone()
+    (version,) = conn.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID:
+        raise StoreError(
+            f"{store} is a SQLite file of another program. It is left as it is; name another store with --db."
+        )
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{store} was written by a newer batchrunner (schema {version}, this one knows {SCHEMA_VERSION}); upgrade."
+        )
+
+
+def _quick_check(conn: sqlite3.Connection, store: Path) -> None:
+    """Look for damage, for a second at most: a large store is checked as far as that goes."""
+    deadline = time.monotonic() + _QUICK_CHECK_S
+    conn.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    try:
+        (verdict,) = conn.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        verdict = "ok"
+    finally:
+        conn.set_progress_handler(None, 0)
+    if verdict != "ok":
+        raise StoreError(_damaged(store, verdict))
+
+
+def _upgrade(conn: sqlite3.Connection) -> None:
+    if conn.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
+        from sqlite_utils import Database
+
+        migrate(Database(conn, execute_plugins=False))
+
+
+def _damaged(store: Path, cause: object) -> str:
+    if "locked" in str(cause):
+        return f"{store} is locked by another program (a database browser in a transaction?); close it and try again."
+    return (
+        f"{store} cannot be used: {cause}. It is left as it is; `sqlite3 {store} .recover` saves what can be read, "
+        "or name another store with --db."
+    )
