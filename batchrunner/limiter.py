@@ -1,19 +1,16 @@
 """One lane's limiter: when may the next attempt start? Gate, strict window and pacer, in this order."""
 
 import math
-import random
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from batchrunner.clock import Clock
-from batchrunner.model import ErrorClass, Failure, Outcome
+from batchrunner.model import Failure, Outcome
 from batchrunner.policy.gate import Gate
+from batchrunner.policy.judge import GATED
 from batchrunner.policy.retry import Rules
 from batchrunner.policy.window import Rate, StrictWindow
-
-#: The refusals that close the gate of the whole lane.
-CLOSING = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.CONCURRENCY, ErrorClass.RAMP})
 
 #: A late wake-up is caught up by at most so many seconds' worth of starts.
 CATCH_UP_S = 0.25
@@ -31,25 +28,21 @@ class Pacer:
         self._bucket = AsyncLimiter(1, 1)
         self._bucket.max_rate = CATCH_UP_S + self._cost_s
 
-    def ready(self) -> bool:
-        """Whether a start would be let through at once."""
-        return self._bucket.has_capacity(self._cost_s)
-
     async def acquire(self) -> None:
         """Wait for the next start's turn and take it. One waiter at a time."""
         await self._bucket.acquire(self._cost_s)
 
 
 class Limiter:
-    """Admits one lane's attempts. `acquire` has one caller at a time, the lane's task, so nobody overtakes."""
+    """Admits one lane's attempts, in the order in which its one task asks, so nobody overtakes."""
 
-    def __init__(self, rate: Rate | None, *, clock: Clock, rules: Rules, rng: random.Random) -> None:
+    def __init__(self, rate: Rate | None, *, clock: Clock, rules: Rules) -> None:
         self._clock = clock
         self._rules = rules
-        self._rng = rng
         self._gate = Gate()
         self._window = StrictWindow(rate) if rate else None
         self._pacer = Pacer(rate.per_second) if rate else None
+        self._paced = False  # the pacer's turn has come, the start has not
         self._changed: anyio.Event | None = None  # set when somebody waits and the answer may be another
 
     @property
@@ -62,17 +55,17 @@ class Limiter:
         window_at = self._window.admit_at(now) if self._window else now
         return max(now, self._gate.open_at, window_at)
 
-    def admissible(self) -> bool:
-        """Whether `acquire` would return at once."""
-        now = self._clock.monotonic()
-        return self.admit_at(now) <= now and (self._pacer is None or self._pacer.ready())
-
-    async def acquire(self) -> "Admission":
-        """Wait until one attempt may start and reserve its place. The gate and the window are asked last."""
-        if self._pacer is not None:
+    async def ready(self) -> None:
+        """Wait until one attempt may start; `admit` may follow at once. One caller at a time: the lane's task."""
+        if self._pacer is not None and not self._paced:
             await self._wait_for_permit()
             await self._pacer.acquire()
+            self._paced = True
         await self._wait_for_permit()
+
+    def admit(self) -> "Admission":
+        """Reserve a place for the attempt that `ready` was waited for."""
+        self._paced = False
         if self._window is not None:
             self._window.reserve()
         return Admission(self)
@@ -109,7 +102,7 @@ class Limiter:
         """Take in what became of an attempt sent at *sent_at*."""
         if not isinstance(outcome, Failure):
             self._gate.succeeded(sent_at)
-        elif outcome.error_class in CLOSING:
+        elif outcome.error_class in GATED:
             fallback_s = self._rules[outcome.error_class].nominal_s(self._gate.closings + 1)
             self._gate.close(self._clock.monotonic(), sent_at, outcome.retry_after_s, fallback_s)
             self._notify()

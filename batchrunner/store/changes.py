@@ -8,6 +8,7 @@ from typing import Any
 
 from batchrunner.model import Attempt, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success
 from batchrunner.policy.signature import signature
+from batchrunner.store.transactions import transaction
 
 START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, ?, ?, ?, ?)"
 UNSTART = "DELETE FROM attempts WHERE seq = ? AND number = ? AND ended_at IS NULL"
@@ -149,18 +150,22 @@ CLAMP_DUE = "UPDATE requests SET not_before = :latest WHERE not_before > :latest
 CLOSE_DEAD_RUNS = "UPDATE runs SET ended_at = heartbeat_at, ending = 'died' WHERE ended_at IS NULL"
 
 
+def recover(conn: sqlite3.Connection) -> None:
+    """Take note of what a run that died left behind. The caller owns the store."""
+    with transaction(conn) as cursor:
+        cursor.execute(CLOSE_DEAD_RUNS)
+        cursor.execute(CATCH_UP)
+
+
 def begin_run(conn: sqlite3.Connection, run: Mapping[str, Any], settings: Mapping[str, Any], latest_due: str) -> int:
-    """Put a run on record, after what a run that died left behind; returns its id. The caller owns the store.
+    """Put a run on record and return its id. The caller owns the store.
 
     *run* has version, host, pid and at (UTC stamp); *latest_due* is the stamp that no retry may wait beyond.
     """
-    conn.execute("BEGIN IMMEDIATE")
-    conn.execute(CLOSE_DEAD_RUNS)
-    conn.execute(CATCH_UP)
-    conn.execute(CLAMP_DUE, {"latest": latest_due})
-    cursor = conn.execute(BEGIN_RUN, {**run, "settings": json.dumps(settings)})
-    conn.execute("COMMIT")
-    run_id = cursor.lastrowid
+    with transaction(conn) as cursor:
+        cursor.execute(CLAMP_DUE, {"latest": latest_due})
+        cursor.execute(BEGIN_RUN, {**run, "settings": json.dumps(settings)})
+        run_id = cursor.lastrowid
     if run_id is None:
         raise AssertionError("an INSERT without a row id")
     return run_id

@@ -26,10 +26,10 @@ _CLAIM = """SELECT q.seq, q.custom_id, q.attempts, q.budget_from, q.error_class,
 FRESH = _CLAIM.format(when="q.not_before IS NULL AND q.seq > :after ORDER BY q.seq")
 DUE = _CLAIM.format(when="q.not_before IS NOT NULL AND q.not_before <= :now ORDER BY q.not_before")
 
-NEXT_DUE = """SELECT not_before FROM requests
+NEXT_DUE = """SELECT seq, not_before FROM requests
     WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL
       AND model_class = :model_class AND line <= :last_line
-    ORDER BY not_before LIMIT 1"""
+    ORDER BY not_before"""
 
 _NEXT_CLASS = """SELECT model_class FROM requests
     WHERE state = 'pending' AND not_before IS {} AND line IS NOT NULL AND model_class > :after
@@ -45,55 +45,80 @@ LINE_AT = "SELECT line FROM requests WHERE line IS NOT NULL ORDER BY line LIMIT 
 _NO_LAST_LINE = 2**62
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Where a lane stands in its queue: what it asks for."""
+
+    model_class: str
+    after: int  #: The last fresh `seq` it was given.
+    now: str  #: UTC stamp: retries with a `not_before` up to here are due.
+    in_hand: frozenset[int] = frozenset()  #: `seq` of what it holds or has in flight: not to be given again.
+    fresh: bool = True  #: False once the fresh requests are used up.
+    count: int = 500
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """Requests read for one lane, oldest first."""
+    """What a lane gets: due retries first, then fresh requests."""
 
     attempts: list[Attempt]
-    exhausted: bool  #: No more of this kind now.
+    after: int
+    fresh: bool  #: There may be more fresh requests.
+    next_due: str | None  #: UTC stamp of the earliest retry that was not given out.
 
 
 class Queue:
     """Reads due requests over a connection of its own. One caller at a time."""
 
-    def __init__(self, conn: sqlite3.Connection, *, first: int | None = None) -> None:
-        """Read from *conn*; with *first*, only requests among the first so many lines count."""
+    def __init__(self, conn: sqlite3.Connection, *, first: int | None = None, timeout_s: float | None = None) -> None:
+        """Read from *conn*; with *first*, only requests among the first so many lines count.
+
+        *timeout_s*: the total deadline of attempts whose line sets none.
+        """
         self._conn = conn
-        self._conn.row_factory = sqlite3.Row
+        self._timeout_s = timeout_s
         self.last_line = self._line_of(first) if first is not None else _NO_LAST_LINE
 
     def model_classes(self) -> list[str]:
         """Return the model classes with pending requests, by skipping through the indexes."""
         return sorted({*self._skip(NEXT_FRESH_CLASS), *self._skip(NEXT_DUE_CLASS)})
 
-    def claim_fresh(self, model_class: str, after: int, count: int) -> Claimed:
-        """Return up to *count* requests of *model_class* that wait for no instant, with `seq` above *after*."""
-        return self._claim(FRESH, {"model_class": model_class, "after": after, "count": count}, count, ())
+    def claim(self, claim: Claim) -> Claimed:
+        """Return what is due for a lane, at most `claim.count` requests or `CLAIM_BYTES`."""
+        given = self._due(claim)
+        after, fresh = claim.after, claim.fresh
+        if fresh and len(given) < claim.count:
+            asked = claim.count - len(given)
+            found = self._read(FRESH, claim, {"after": after, "count": asked})
+            more = [attempt for attempt in found if attempt.seq not in claim.in_hand]
+            fresh = len(found) == asked or _size(found) > CLAIM_BYTES
+            after = found[-1].seq if found else after
+            given += more
+        held = claim.in_hand.union(attempt.seq for attempt in given)
+        return Claimed(given, after, fresh, self._next_due(claim.model_class, held))
 
-    def claim_due(self, model_class: str, now: str, count: int, in_hand: Collection[int]) -> Claimed:
-        """Return up to *count* requests whose `not_before` is *now* (UTC stamp) or past, without those *in_hand*."""
-        asked = count + len(in_hand)
-        return self._claim(DUE, {"model_class": model_class, "now": now, "count": asked}, asked, in_hand)
+    def _due(self, claim: Claim) -> list[Attempt]:
+        asked = claim.count + len(claim.in_hand)  # those in hand may stand first in the index
+        found = self._read(DUE, claim, {"now": claim.now, "count": asked})
+        return [attempt for attempt in found if attempt.seq not in claim.in_hand][: claim.count]
 
-    def next_due(self, model_class: str) -> str | None:
-        """Return the UTC stamp of the earliest retry of *model_class*, or None."""
-        row = self._conn.execute(NEXT_DUE, {"model_class": model_class, "last_line": self.last_line}).fetchone()
-        return row[0] if row else None
+    def _next_due(self, model_class: str, held: Collection[int]) -> str | None:
+        rows = self._conn.execute(NEXT_DUE, {"model_class": model_class, "last_line": self.last_line})
+        return next((not_before for seq, not_before in rows if seq not in held), None)
 
-    def _claim(self, sql: str, params: dict[str, Any], asked: int, in_hand: Collection[int]) -> Claimed:
+    def _read(self, sql: str, claim: Claim, params: dict[str, Any]) -> list[Attempt]:
+        cursor = self._conn.cursor()
+        cursor.row_factory = sqlite3.Row
+        cursor.execute(sql, {"model_class": claim.model_class, "last_line": self.last_line, **params})
         attempts: list[Attempt] = []
-        read = size = 0
-        cursor = self._conn.execute(sql, params | {"last_line": self.last_line})
+        size = 0
         for row in cursor:
-            read += 1
-            if row["seq"] in in_hand:
-                continue
-            attempts.append(self._attempt(row, params["model_class"]))
+            attempts.append(self._attempt(row, claim.model_class))
             size += len(attempts[-1].params)
             if size > CLAIM_BYTES:
                 cursor.close()
-                return Claimed(attempts, exhausted=False)
-        return Claimed(attempts, exhausted=read < asked)
+                break
+        return attempts
 
     def _attempt(self, row: sqlite3.Row, model_class: str) -> Attempt:
         params, max_tokens, stream = row["params"], row["max_tokens"], bool(row["stream"])
@@ -108,7 +133,7 @@ class Queue:
             max_tokens=max_tokens,
             # A non-streamed answer shows no sign of life until it is finished; after a time-out we want signs.
             stream=stream or row["error_class"] == ErrorClass.TIMEOUT,
-            timeout_s=row["timeout_s"],
+            timeout_s=self._timeout_s if row["timeout_s"] is None else row["timeout_s"],
             failures=self._failures(row) if row["attempts"] > row["budget_from"] else {},
         )
 
@@ -133,3 +158,7 @@ def _patched(params: str, patches: str) -> tuple[str, int, bool]:
         body.update(patch)
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text, int(body["max_tokens"]), bool(body.get("stream"))
+
+
+def _size(attempts: list[Attempt]) -> int:
+    return sum(len(attempt.params) for attempt in attempts)

@@ -1,0 +1,170 @@
+"""The quick way: the request's bytes out, the answer's bytes in, nothing in between."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import aiohttp
+import anthropic
+import anyio
+import httpx2
+from anthropic.lib.credentials import AccessTokenAuth
+from multidict import CIMultiDict
+from yarl import URL
+
+from batchrunner.api.breaks import BROKEN, BodyTooLargeError, IdleError, credential_failure, failure_of, late
+from batchrunner.api.classify import classify_error, classify_message
+from batchrunner.api.deadline import GRACE_S, IDLE_S, deadline_s
+from batchrunner.api.endpoint import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
+from batchrunner.api.wire import SentNote, SentPayload, Wire, proxy_for, timeout_of
+from batchrunner.model import Attempt, ErrorClass, Failure, Outcome
+
+
+def can_send_for(client: Any) -> bool:
+    """Whether the credential of *client* is of a kind that can be asked for: a plain key or token, or renewed tokens."""
+    plain = (
+        isinstance(client, anthropic.AsyncAnthropic)
+        and type(client).auth_headers is anthropic.AsyncAnthropic.auth_headers
+    )
+    return plain and (client.custom_auth is None or type(client.custom_auth) is AccessTokenAuth)
+
+
+class DirectSender:
+    """Sends what the SDK's *client* would send, as whom and where it would send it, over the *wire*."""
+
+    def __init__(
+        self,
+        client: anthropic.AsyncAnthropic,
+        wire: Wire,
+        *,
+        body_cap_bytes: int = BODY_CAP_BYTES,
+        idle_s: float = IDLE_S,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._session = wire.session
+        self._client = client
+        self._secrets = secrets_of(client)
+        self._url = _messages_url(client)
+        self._proxy = proxy_for(self._url.scheme, self._url.host or "")
+        self._headers = _headers(client)
+        self._tokens = _token_auth(client, self._headers)
+        self._body_cap_bytes = body_cap_bytes
+        self._idle_s = idle_s
+        self._grace_s = grace_s
+
+    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+        """Send *attempt*; see `batchrunner.api.sender.Sender`."""
+        note = SentNote(on_sent)
+        try:
+            body = attempt.params.encode()
+        except UnicodeEncodeError:
+            return Failure(ErrorClass.INPUT, "the request holds half of a surrogate pair, which UTF-8 cannot express")
+        outcome = await self._exchange(body, deadline_s(attempt), note)
+        if self._tokens is not None and is_unauthorized(outcome) and renew_token(self._client):
+            outcome = await self._exchange(body, deadline_s(attempt), note)
+        return outcome
+
+    async def aclose(self) -> None:
+        """Do nothing: the wire is closed by whoever opened it."""
+
+    async def _exchange(self, body: bytes, total_s: float, note: SentNote) -> Outcome:
+        try:
+            headers = self._headers if self._tokens is None else await self._with_token(self._tokens)
+            response = await self._session.post(
+                self._url,
+                data=SentPayload(body, note),
+                headers=headers,
+                timeout=timeout_of(total_s),
+                allow_redirects=False,
+                proxy=self._proxy,
+            )
+        except BROKEN as error:
+            return self._broken(error, total_s, note)
+        except anthropic.AnthropicError as error:
+            return credential_failure(error, secrets=self._secrets)
+        chunks: list[bytes] = []
+        try:
+            await self._receive(response, chunks)
+        except BROKEN as error:
+            if response.status >= 300:
+                # The status has said it all; its text may stay incomplete.
+                return classify_error(response.status, response.headers, b"".join(chunks), secrets=self._secrets)
+            return self._broken(error, total_s, note)
+        return self._judge(response, b"".join(chunks))
+
+    def _judge(self, response: aiohttp.ClientResponse, body: bytes) -> Outcome:
+        status = response.status
+        if 200 <= status < 300:
+            return classify_message(status, response.headers, body, secrets=self._secrets)
+        return classify_error(status, response.headers, body, secrets=self._secrets)
+
+    def _broken(self, error: BaseException, total_s: float, note: SentNote) -> Failure:
+        if isinstance(error, asyncio.TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
+            return late(total_s, was_sent=note.was_sent)
+        return failure_of(error, was_sent=note.was_sent, secrets=self._secrets)
+
+    async def _receive(self, response: aiohttp.ClientResponse, chunks: list[bytes]) -> None:
+        """Read the whole body into *chunks*. A cancellation waits up to the grace time for an answer on its way."""
+        try:
+            await self._read(response.content, chunks)
+        except asyncio.CancelledError:
+            with anyio.move_on_after(self._grace_s, shield=True):
+                try:
+                    await self._read(response.content, chunks)
+                except BROKEN:
+                    response.close()
+                else:
+                    return
+            response.close()
+            raise
+        except BaseException:
+            response.close()
+            raise
+
+    async def _read(self, content: aiohttp.StreamReader, chunks: list[bytes]) -> None:
+        size = sum(map(len, chunks))
+        while not content.at_eof():
+            # A small answer is here at once; only a longer one needs a timer.
+            chunk = content.read_nowait() or await self._awaited(content)
+            size += len(chunk)
+            if size > self._body_cap_bytes:
+                raise BodyTooLargeError(self._body_cap_bytes)
+            chunks.append(chunk)
+
+    async def _awaited(self, content: aiohttp.StreamReader) -> bytes:
+        with anyio.move_on_after(self._idle_s):
+            return await content.readany()
+        raise IdleError(self._idle_s)
+
+    async def _with_token(self, tokens: httpx2.Auth) -> CIMultiDict[str]:
+        """Return the headers with a token that is good now, as the SDK would put it in."""
+        request = httpx2.Request("POST", str(self._url), headers=list(self._headers.items()))
+        flow = tokens.async_auth_flow(request)
+        request = await anext(flow)
+        await flow.aclose()
+        headers = self._headers.copy()
+        for name in ("authorization", "anthropic-beta"):
+            if name in request.headers:
+                headers[name] = request.headers[name]
+        return headers
+
+
+def _messages_url(client: anthropic.AsyncAnthropic) -> URL:
+    query = client.qs.stringify(cast("dict[str, Any]", client.default_query)) if client.default_query else ""
+    address = str(client.base_url).rstrip("/") + "/v1/messages"
+    return URL(f"{address}?{query}" if query else address, encoded=True)
+
+
+def _headers(client: anthropic.AsyncAnthropic) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name, value in client.default_headers.items():
+        if isinstance(value, anthropic.Omit):
+            headers.pop(name, None)
+        else:
+            headers[name] = value
+    return headers
+
+
+def _token_auth(client: anthropic.AsyncAnthropic, headers: CIMultiDict[str]) -> httpx2.Auth | None:
+    has_fixed = headers.get("authorization") or headers.get("x-api-key")
+    return None if has_fixed else client.custom_auth

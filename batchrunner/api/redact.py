@@ -1,0 +1,55 @@
+"""What may be shown or stored of foreign text: one line, no control characters, no keys. Pure."""
+
+import re
+from collections.abc import Iterable
+
+#: Longest message for people, in characters.
+MESSAGE_LIMIT = 300
+
+#: Most of a body that is kept with a failure, in bytes.
+BODY_LIMIT = 4096
+
+_REMOVED = "[removed]"
+# Relays echo credentials in their error texts, so whatever looks like one goes, whosever it is.
+_CREDENTIALS = (
+    re.compile(r"\bsk-[\w-]{4,}"),
+    re.compile(r"\b(?<=bearer )[\w.~+/=\\-]{6,}", re.IGNORECASE),
+    re.compile(r"(?<=://)[^\s/@:]{0,200}:[^\s/@]{0,200}(?=@)"),
+)
+# C0, DEL, C1, zero-width and bidirectional controls, line and paragraph separators.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_BLANKS = re.compile(r"\s+")
+#: Shorter secrets are not looked for: they would blot out ordinary words.
+_SHORTEST_SECRET = 6
+
+
+def without_surrogates(text: str) -> str:
+    """Return *text* with each lone surrogate replaced by U+FFFD, so that SQLite takes it."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def without_keys(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return *text* without the literal *secrets* and without anything that looks like a credential."""
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, _REMOVED)
+    for pattern in _CREDENTIALS:
+        text = pattern.sub(_REMOVED, text)
+    return text
+
+
+def one_line(text: str, secrets: Iterable[str] = (), limit: int = MESSAGE_LIMIT) -> str:
+    """Return *text* fit to be shown: one line of at most *limit* characters, no control characters, no keys."""
+    # A key must be found whole, so keys go before the text is cut; 20 times the limit bounds the work.
+    cleaned = without_keys(_BLANKS.sub(" ", _UNPRINTABLE.sub(" ", text[: 20 * limit])), secrets)
+    cleaned = without_surrogates(cleaned).strip()
+    return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def kept_body(body: bytes, secrets: Iterable[str] = ()) -> str | None:
+    """Return the first 4 KB of *body* as text without keys; None for an empty one. Bytes that are not UTF-8 become U+FFFD."""
+    if not body:
+        return None
+    text = without_keys(body[: 2 * BODY_LIMIT].decode("utf-8", "replace"), secrets)
+    return text.encode()[:BODY_LIMIT].decode("utf-8", "ignore")

@@ -1,0 +1,93 @@
+"""The door to the API: what a sender is, and which one an attempt goes through. Heavy imports wait until it opens."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from batchrunner.model import Attempt, Outcome
+
+#: From here on the API wants a stream: a plain answer could take longer than ten minutes.
+STREAM_FROM_TOKENS = 21_334
+
+
+class Sender(Protocol):
+    """Carries attempts to the API. Failing is a value; only a cancellation is raised."""
+
+    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+        """Send *attempt* and return what came of it.
+
+        *on_sent* is called once, synchronously, when the request really goes out; not at all if it never does.
+        A cancellation that comes after the answer has begun to arrive is held back for up to a second, so that an
+        answer that is nearly here is returned after all.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back connections. The sender is not usable afterwards; attempts in flight fail."""
+        ...
+
+
+def needs_sdk(attempt: Attempt) -> bool:
+    """Whether *attempt* needs what only the SDK does: streams, and beta features, which it turns into headers."""
+    return attempt.stream or attempt.max_tokens >= STREAM_FROM_TOKENS or '"betas"' in attempt.params
+
+
+class Senders:
+    """Sends ordinary attempts directly, the others through the SDK; without *direct* everything goes through it."""
+
+    def __init__(self, client: Any, sdk: Sender, direct: Sender | None = None) -> None:
+        self.client = client  #: The SDK's client, for what is not sending: models, token counts, batches.
+        self._sdk = sdk
+        self._direct = direct
+
+    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+        """Send *attempt* by the way that suits it; see `Sender.send`."""
+        if self._direct is None or needs_sdk(attempt):
+            return await self._sdk.send(attempt, on_sent)
+        return await self._direct.send(attempt, on_sent)
+
+    async def aclose(self) -> None:
+        """Close both ways."""
+        if self._direct is not None:
+            await self._direct.aclose()
+        await self._sdk.aclose()
+
+
+@asynccontextmanager
+async def open_senders(
+    base_url: str | None = None,
+    *,
+    concurrency: int = 100,
+    insecure: bool = False,
+    api_key: str | None = None,
+    client: Any = None,
+) -> AsyncIterator[Senders]:
+    """Open the way to the API; closes it at the end, also after a cancellation.
+
+    *base_url*: default as the SDK finds it (`ANTHROPIC_BASE_URL`, a profile, the official address).
+    *concurrency*: attempts in flight at most; the process must be allowed that many connections.
+    *insecure*: allow `http://` beyond this machine. *api_key*: default as the SDK finds it.
+    *client*: an SDK client of the caller's own (Bedrock, Vertex, a test's): everything goes through it, nothing is
+    added to it, and it stays open.
+
+    Raises `UsageError` for a bad address or too few file descriptors, `HaltError` if there is no usable credential.
+    """
+    from batchrunner.api.sdk import SdkSender
+
+    if client is not None:
+        yield Senders(client, SdkSender(client))
+        return
+    from batchrunner.api.direct import DirectSender, can_send_for
+    from batchrunner.api.endpoint import open_client
+    from batchrunner.api.wire import Wire, allow_connections
+
+    allow_connections(concurrency)
+    async with Wire() as wire:
+        client = open_client(base_url, insecure=insecure, api_key=api_key, wire=wire)
+        direct = DirectSender(client, wire) if can_send_for(client) else None
+        async with client:
+            yield Senders(client, SdkSender(client, tells_sent=True), direct)

@@ -1,0 +1,102 @@
+"""Options that several verbs share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+jobfile = click.argument("jobfile", type=click.Path(path_type=Path))
+db = click.option(
+    "--db", type=click.Path(path_type=Path), help="The store, if it is not beside the job file (jobs.jsonl: jobs.db)."
+)
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+#: How lines become requests.
+shaping = _all(
+    click.option(
+        "--prompt", metavar="TEMPLATE", help="Make requests of rows: 'Solve: {question}' takes the field question."
+    ),
+    click.option("--model", help="For lines that name no model."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="For lines that set none.  [default: 1024]"),
+    click.option("--system", help="System prompt for lines that have none."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other parameter for lines that do not set it; repeatable.",
+    ),
+    click.option(
+        "--on-change",
+        type=click.Choice(["keep", "rerun"]),
+        help="What to do with requests that were sent before and read differently now.",
+    ),
+)
+
+#: How a run goes about it. None of these is part of a request's identity.
+running = _all(
+    click.option("--rpm", type=click.IntRange(min=1), help="At most so many requests a minute."),
+    click.option("--rate", metavar="N/PERIOD", help="The same for another period: 600/10s."),
+    click.option(
+        "-j", "--concurrency", type=click.IntRange(1, 10_000), help="At most so many calls in flight.  [default: 50]"
+    ),
+    click.option(
+        "-n", "--first", type=click.IntRange(min=0), metavar="N", help="Only the first N lines; the rest stays pending."
+    ),
+    click.option(
+        "--accept", multiple=True, metavar="CLASSES", help="Count such answers as success: truncated,refused,empty."
+    ),
+    click.option(
+        "--retries", multiple=True, metavar="CLASS=N", help="Repeat failures of a class up to N times: server=10."
+    ),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Deadline of one call.  [default: from max_tokens]",
+    ),
+    click.option(
+        "--drain",
+        "drain_s",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        help="How long calls in flight may finish after Ctrl-C.  [default: 60]",
+    ),
+    click.option(
+        "--durability",
+        type=click.Choice(["full", "fast"]),
+        default="full",
+        show_default=True,
+        help="fast: a power cut may lose the last second, a crash nothing.",
+    ),
+    click.option(
+        "--progress",
+        type=click.Choice(["auto", "bar", "plain", "json", "none"]),
+        default="auto",
+        show_default=True,
+        help="auto: a bar on a terminal, a line every 30 s elsewhere.",
+    ),
+    click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
+    click.option(
+        "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
+    ),
+    click.option(
+        "--simulate", is_flag=True, help="Use the embedded simulator: nothing leaves this machine, nothing is paid."
+    ),
+    click.option(
+        "--simulate-with", metavar="SPEC", help="The simulator with settings: 'latency=0.2..1,rpm=600,429=0.02'."
+    ),
+)

@@ -1,0 +1,184 @@
+"""`run`, `resume` and `retry`: three ways into the same run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchrunner.cli import options
+from batchrunner.errors import UsageError
+from batchrunner.model import ErrorClass
+from batchrunner.settings import (
+    Limits,
+    RunSettings,
+    Stopping,
+    default_max_tokens,
+    default_rules,
+    parse_accept,
+    parse_rate,
+    with_retries,
+)
+from batchrunner.store.files import open_reader, store_path
+
+#: Failures that another try can mend without a change.
+MENDABLE = (
+    ErrorClass.RATE_LIMITED,
+    ErrorClass.CONCURRENCY,
+    ErrorClass.RAMP,
+    ErrorClass.OVERLOADED,
+    ErrorClass.SERVER,
+    ErrorClass.NETWORK,
+    ErrorClass.TIMEOUT,
+    ErrorClass.BAD_RESPONSE,
+    ErrorClass.EMPTY,
+    ErrorClass.EXPIRED,
+)
+
+
+@click.command()
+@options.jobfile
+@options.db
+@options.shaping
+@options.running
+def run(jobfile: Path, db: Path | None, **given: Any) -> int:
+    r"""Send every request of JOBFILE and save the answers; the same command again continues.
+
+    \b
+    Lines may be {"custom_id": ..., "params": {...}} (Anthropic batches), Messages parameters,
+    {"prompt": "..."}, {"messages": [...]}, a JSON string, or with --prompt rows of any JSONL.
+
+    \b
+    Example:  batchrunner run jobs.jsonl --model claude-haiku-4-5 --rpm 1000
+              batchrunner run rows.jsonl --prompt 'Solve: {question}' --model claude-haiku-4-5
+    """
+    from batchrunner.jobfile import Defaults, Template, parse_settings
+    from batchrunner.loading import Source
+
+    extra = parse_settings(given["settings"])
+    defaults = Defaults(
+        model=given["model"],
+        max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
+        system=given["system"],
+        extra=extra,
+    )
+    text = given["prompt"]
+    source = Source(jobfile, defaults, Template(text) if text is not None else None, text, simulated=_simulated(given))
+    store = db or store_path(jobfile)
+    if store == jobfile:
+        raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
+    return _run(jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+
+
+@click.command()
+@options.jobfile
+@options.db
+@options.running
+def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
+    """Go on with a run from its store alone; limits as in its last run unless given anew.
+
+    Example:  batchrunner resume jobs.jsonl
+    """
+    store = db or store_path(jobfile)
+    return _run(jobfile, {"store": store}, given, _last_settings(store))
+
+
+@click.command()
+@options.jobfile
+@options.db
+@click.option(
+    "--class", "classes", multiple=True, type=click.Choice(list(ErrorClass)), help="Failures of this class; repeatable."
+)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="This request; repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Every failed request.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="With another parameter: max_tokens=16000; repeatable.",
+)
+@options.running
+def retry(
+    jobfile: Path, db: Path | None, classes: tuple[str, ...], ids: tuple[str, ...], everything: bool, **given: Any
+) -> int:
+    r"""Put failed requests back, with full budgets, and run.
+
+    By default those that another try can mend: outages, time-outs, rate limits, broken answers.
+
+    \b
+    Example:  batchrunner retry jobs.jsonl
+              batchrunner retry jobs.jsonl --class truncated --set max_tokens=16000
+    """
+    from batchrunner.jobfile import parse_settings
+    from batchrunner.store.selection import Selection
+
+    if everything and (classes or ids):
+        raise UsageError("--all takes every failed request; leave out --class and --id.")
+    if not (everything or classes or ids):
+        classes = MENDABLE
+    store = db or store_path(jobfile)
+    selection = Selection(classes, ids, parse_settings(given["settings"]))
+    return _run(jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
+
+
+def _run(jobfile: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
+    import anyio
+
+    from batchrunner.progress import reporter
+    from batchrunner.report import Job, closing
+    from batchrunner.runner import run as run_job
+
+    watching = reporter(given["progress"])
+    settings = _settings(given, last)
+
+    async def work() -> int:
+        report = await run_job(
+            Job(durability=given["durability"], **job), settings, _endpoint(given), reporter=watching, signals=True
+        )
+        watching.note(closing(report, str(jobfile)))
+        return report.exit_code
+
+    return anyio.run(work)
+
+
+def _simulated(given: dict[str, Any]) -> bool:
+    return bool(given["simulate"] or given["simulate_with"] is not None)
+
+
+def _endpoint(given: dict[str, Any]) -> Any:
+    from batchrunner.endpoint import Endpoint
+    from batchrunner.simulator.settings import parse_spec
+
+    if not _simulated(given):
+        return Endpoint(given["base_url"], insecure=given["insecure_base_url"])
+    if given["base_url"]:
+        raise UsageError("--simulate brings its own endpoint; leave out --base-url.")
+    return Endpoint(simulator=parse_spec(given["simulate_with"] or ""))
+
+
+def _settings(given: dict[str, Any], last: dict[str, Any]) -> RunSettings:
+    """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
+    rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
+    concurrency = given["concurrency"] or last.get("concurrency")
+    retries = given["retries"] or [f"{name}={attempts - 1}" for name, attempts in last.get("retries", {}).items()]
+    drain_s = given["drain_s"]
+    return RunSettings(
+        limits=Limits(rate, concurrency) if concurrency else Limits(rate),
+        rules=with_retries(default_rules(), retries),
+        accept=parse_accept(given["accept"] or last.get("accept", ())),
+        stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
+        timeout_s=given["timeout_s"] or last.get("timeout_s"),
+        first=given["first"],
+    )
+
+
+def _last_settings(store: Path) -> dict[str, Any]:
+    """Return the settings on record of the latest run: limits and rules only, never an address."""
+    conn = open_reader(store)
+    try:
+        row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    finally:
+        conn.close()
+    settings = json.loads(row[0]) if row else {}
+    return settings if isinstance(settings, dict) else {}

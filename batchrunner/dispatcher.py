@@ -1,0 +1,214 @@
+"""From due requests to admitted attempts, and from outcomes to settlements. A task per lane; one writer for all."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+from anyio import to_thread
+
+from batchrunner.clock import Clock, stamp
+from batchrunner.engines import Admitted
+from batchrunner.errors import StoreError
+from batchrunner.lane import Lane, Ticket, utc_stamp
+from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
+from batchrunner.policy.judge import Judge
+from batchrunner.store.changes import Settled, Started, Unstarted
+from batchrunner.store.queue import Claim, Claimed, Queue
+from batchrunner.store.writer import Group, Writer
+
+
+class Slots:
+    """Room for attempts in flight. A slot is freed only after its settlement is committed."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.free = total
+        self._freed = anyio.Event()
+
+    def take(self) -> None:
+        """Take one; there must be one."""
+        self.free -= 1
+
+    def give(self) -> None:
+        """Give one back."""
+        self.free += 1
+        self._freed.set()
+
+    async def freed(self) -> None:
+        """Wait until one is given back."""
+        if self._freed.is_set():
+            self._freed = anyio.Event()
+        await self._freed.wait()
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this run has done so far; for progress and the summary."""
+
+    sent: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retries: int = 0
+    refused: int = 0  #: Of the retries, those after a 429.
+    halted: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
+
+    def add(self, settlement: Settlement) -> None:
+        """Count one settlement."""
+        outcome = settlement.outcome
+        answer = outcome if isinstance(outcome, Success) else outcome.answer
+        if answer is not None:
+            self.input_tokens += answer.usage.input_tokens
+            self.output_tokens += answer.usage.output_tokens
+        match settlement.decision:
+            case None:
+                self.succeeded += 1
+            case Fail():
+                self.failed += 1
+                self.failures.update([outcome.error_class] if isinstance(outcome, Failure) else ())
+            case Retry():
+                self.retries += 1
+                self.refused += isinstance(outcome, Failure) and outcome.error_class is ErrorClass.RATE_LIMITED
+            case Halt():
+                self.halted += 1
+
+
+class Dispatcher:
+    """Hands out admitted attempts (`take`), takes outcomes in (`settle`), until every request is final or it is stopped."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        writer: Writer,
+        judge: Judge,
+        lanes: Sequence[Lane],
+        *,
+        slots: Slots,
+        clock: Clock,
+        run_id: int,
+    ) -> None:
+        self.counts = Counts()
+        self.slots = slots
+        self.halts: list[Halt] = []  #: What stopped the run or a lane of it, in order.
+        self._queue = queue
+        self._writer = writer
+        self._judge = judge
+        self._lanes = lanes
+        self._clock = clock
+        self._run_id = run_id
+        self._started: deque[tuple[Ticket, Started, Group]] = deque()
+        self._news = anyio.Event()
+        self._closed = False
+        self._reading = anyio.CapacityLimiter(1)
+
+    async def run(self) -> None:
+        """Dispatch every lane; returns when all are at their end or stopped."""
+        try:
+            async with anyio.create_task_group() as group:
+                for lane in self._lanes:
+                    group.start_soon(self._dispatch, lane)
+        finally:
+            self._closed = True
+            self._news.set()
+
+    @property
+    def retrying(self) -> int:
+        """Requests that were put back and wait for their time."""
+        return sum(lane.retrying for lane in self._lanes)
+
+    def stop(self) -> None:
+        """Send nothing more; what is in flight goes on."""
+        for lane in self._lanes:
+            lane.scope.cancel()
+
+    async def take(self, count: int) -> Sequence[Admitted]:
+        """Return 1 to *count* admitted attempts whose start is committed, or nothing when the run has no more."""
+        while not self._started:
+            if self._closed:
+                return ()
+            self._news = anyio.Event()
+            await self._news.wait()
+        _, change, group = self._started[0]
+        await group.committed(change)
+        taken: list[Admitted] = []
+        while self._started and len(taken) < count and self._started[0][2] is group:
+            taken.append(self._started.popleft()[0])
+        self.counts.sent += len(taken)
+        return taken
+
+    async def settle(self, admitted: Admitted, outcome: Outcome) -> None:
+        """Decide, hand to the writer before anything is waited for, return when it is durable."""
+        if not isinstance(admitted, Ticket):
+            raise TypeError("settle takes what take gave")
+        settlement = self._settlement(admitted, outcome)
+        change = Settled(settlement)
+        group = self._writer.submit(change)
+        try:
+            await group.committed(change)
+        except StoreError:
+            if group.lost is not None:
+                raise
+            settlement = await self._settle_unstorable(settlement)
+        self._finish(admitted, settlement)
+
+    def give_back(self) -> None:
+        """Take back the starts of attempts that no engine took: they never went out."""
+        while self._started:
+            ticket, _, _ = self._started.popleft()
+            ticket.admission.close()
+            self._writer.submit(Unstarted(ticket.attempt))
+
+    async def _dispatch(self, lane: Lane) -> None:
+        with lane.scope:
+            while await lane.fill(self._read):
+                await lane.limiter.ready()
+                if self.slots.free:
+                    self._start(lane)
+                else:
+                    # And then ask everything again: the gate may have closed, a retry may be due.
+                    await self.slots.freed()
+
+    async def _read(self, claim: Claim) -> Claimed:
+        return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
+
+    def _start(self, lane: Lane) -> None:
+        ticket = Ticket(lane.due.popleft(), lane, lane.limiter.admit())
+        self.slots.take()
+        change = Started(ticket.attempt, self._run_id, stamp(self._clock.utc_now()))
+        self._started.append((ticket, change, self._writer.submit(change)))
+        self._news.set()
+
+    def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
+        limiter, now = ticket.lane.limiter, self._clock.monotonic()
+        sent_at = ticket.admission.sent_at
+        ticket.admission.close()
+        limiter.learn(outcome, now if sent_at is None else sent_at)
+        outcome, decision = self._judge.judge(ticket.attempt, outcome, now, limiter.gate_opens_at)
+        if isinstance(decision, Halt):
+            self._halt(ticket.lane, decision)
+        not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
+        return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
+
+    def _halt(self, lane: Lane, halt: Halt) -> None:
+        self.halts.append(halt)
+        if halt.lane_only:
+            lane.scope.cancel()
+        else:
+            self.stop()
+
+    async def _settle_unstorable(self, settlement: Settlement) -> Settlement:
+        """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
+        failure = Failure(ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True)
+        settlement = Settlement(settlement.attempt, failure, Fail(), settlement.ended_at)
+        change = Settled(settlement)
+        await self._writer.submit(change).committed(change)
+        return settlement
+
+    def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
+        self.counts.add(settlement)
+        decision = settlement.decision
+        ticket.lane.settled(ticket.attempt, decision if isinstance(decision, Retry) else None)
+        self.slots.give()

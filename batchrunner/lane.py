@@ -1,0 +1,111 @@
+"""One lane as the dispatcher sees it: what it was given from the queue, and what it has in hand."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import anyio
+
+from batchrunner.clock import Clock, stamp
+from batchrunner.limiter import Admission, Limiter
+from batchrunner.model import Attempt, Retry
+from batchrunner.store.queue import Claim, Claimed
+
+#: Reads the queue for a lane, off the event loop.
+ReadQueue = Callable[[Claim], Awaitable[Claimed]]
+
+#: Stamps hold milliseconds: what is due by the clock is due by its stamp so much later at most.
+_STAMP_S = 0.002
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A rate-limit pool at work."""
+
+    name: str  #: The model class.
+    limiter: Limiter
+    clock: Clock
+    due: deque[Attempt] = field(default_factory=deque)  #: To be sent next.
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)  #: Of its dispatching task.
+    retrying: int = 0  #: Requests that this run put back and has not claimed again yet.
+    _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
+    _after: int = 0
+    _fresh: bool = True
+    _next_due_at: float | None = None
+    _woken: anyio.Event = field(default_factory=anyio.Event)
+
+    async def fill(self, read: ReadQueue) -> bool:
+        """Wait until something is due; False when the lane has come to its end."""
+        while True:
+            now = self.clock.monotonic()
+            retry_due = self._next_due_at is not None and self._next_due_at <= now
+            if retry_due or (self._fresh and not self.due):
+                await self._claim(read)
+            elif self.due:
+                return True
+            elif self._next_due_at is None and not self._in_hand:
+                return False
+            else:
+                await self._wait()
+
+    def settled(self, attempt: Attempt, retry: Retry | None) -> None:
+        """An attempt of this lane is over and committed; *retry* says when its request is due again."""
+        self._in_hand.discard(attempt.seq)
+        if retry is not None:
+            self.retrying += 1
+            due_at = retry.at + _STAMP_S
+            self._next_due_at = due_at if self._next_due_at is None else min(due_at, self._next_due_at)
+        self._woken.set()
+
+    async def _claim(self, read: ReadQueue) -> None:
+        now = stamp(self.clock.utc_now())
+        # When only retries are wanted, fresh ones wait behind what the lane still holds.
+        fresh = self._fresh and not self.due
+        claimed = await read(Claim(self.name, self._after, now, frozenset(self._in_hand), fresh))
+        self._in_hand.update(attempt.seq for attempt in claimed.attempts)
+        self.retrying = max(0, self.retrying - sum(attempt.number > 1 for attempt in claimed.attempts))
+        if fresh:
+            self._after, self._fresh = claimed.after, claimed.fresh
+            self.due.extend(claimed.attempts)
+        else:
+            self.due.extendleft(reversed(claimed.attempts))
+        self._next_due_at = self._instant(claimed.next_due)
+
+    async def _wait(self) -> None:
+        self._woken = anyio.Event()
+        if self._next_due_at is None:
+            await self._woken.wait()
+            return
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._wake_at, self._next_due_at)
+            await self._woken.wait()
+            group.cancel_scope.cancel()
+
+    async def _wake_at(self, instant: float) -> None:
+        await self.clock.sleep_until(instant)
+        self._woken.set()
+
+    def _instant(self, due: str | None) -> float | None:
+        if due is None:
+            return None
+        wait_s = (datetime.fromisoformat(due) - self.clock.utc_now()).total_seconds()
+        return self.clock.monotonic() + wait_s
+
+
+def utc_stamp(clock: Clock, instant: float) -> str:
+    """Return the UTC stamp of a monotonic *instant*, rounded up so that what is due by stamp is due by the clock."""
+    return stamp(clock.utc_now() + timedelta(seconds=instant - clock.monotonic(), milliseconds=1))
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """An attempt on its way: what an engine is given and gives back."""
+
+    attempt: Attempt
+    lane: Lane
+    admission: Admission
+
+    def mark_sent(self) -> None:
+        """The request is on the wire."""
+        self.admission.mark_sent()

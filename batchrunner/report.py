@@ -1,0 +1,95 @@
+"""What a run is asked to do, how it ended, and both in words."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchrunner.dispatcher import Counts
+from batchrunner.errors import Exit
+from batchrunner.loading import Source
+from batchrunner.settings import RunSettings
+from batchrunner.store.repeats import Imported
+from batchrunner.store.selection import Selection, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to work on."""
+
+    store: Path
+    source: Source | None  #: None: the store alone (`resume`, `retry`).
+    on_change: str | None = None  #: keep, rerun, or None to stop at changed requests.
+    put_back: Selection | None = None  #: Failed requests to make pending again first (`retry`).
+    durability: str = "full"
+
+
+@dataclass(slots=True)
+class Report:
+    """How a run ended."""
+
+    ending: str = "finished"  #: finished, halted, interrupted or failed.
+    reason: str | None = None
+    exit_code: Exit = Exit.OK
+    put_back: int = 0  #: Failed requests made pending again.
+    imported: Imported | None = None  #: None: the job file was as the store knew it.
+    counts: Counts = field(default_factory=Counts)
+    totals: Totals = field(default_factory=Totals)  #: Of the lines this run was to work on.
+    seconds: float = 0.0
+
+
+def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, endpoint: str) -> str:
+    """Return what a run says before it sends anything."""
+    limits = settings.limits
+    rate = f"at most {limits.rate}" if limits.rate else "no rate limit of ours (--rpm)"
+    done = f", {totals.requests - totals.pending:,} done before" if totals.requests > totals.pending else ""
+    lines = [f"{store}: {totals.requests:,} requests{done}; {endpoint}; {rate}, {limits.concurrency} in flight"]
+    if settings.first is not None:
+        lines.append(f"only the first {settings.first:,} lines")
+    if report.put_back:
+        lines.append(f"{report.put_back:,} failed requests are tried again")
+    return "\n".join(lines + _imported(report.imported))
+
+
+def _imported(imported: Imported | None) -> list[str]:
+    if imported is None:
+        return []
+    facts = (
+        (imported.merged, "lines repeat an id with the same content: sent once"),
+        (imported.updated, "changed lines were never sent: they take their new form"),
+        (imported.kept, "changed requests are kept as the store has them (--on-change keep)"),
+        (imported.rerun, "changed requests are sent again (--on-change rerun)"),
+        (imported.removed, "requests are no longer in the job file: kept in the store, not sent"),
+    )
+    return [f"{count:,} {text}" for count, text in facts if count]
+
+
+def closing(report: Report, name: str) -> str:
+    """Return what a run says at its end: what became of the requests and what to type next. *name*: the job file."""
+    totals, counts = report.totals, report.counts
+    lines = []
+    if report.reason:
+        lines.append(f"{report.ending}: {report.reason}")
+    lines.append(
+        f"{report.ending} after {report.seconds:,.1f} s: {totals.succeeded:,} succeeded, {totals.failed:,} failed, "
+        f"{totals.pending:,} pending, of {totals.requests:,}"
+    )
+    if counts.sent:
+        refused = f", {counts.refused:,} of them refused by a rate limit" if counts.refused else ""
+        lines.append(
+            f"this run: {counts.sent:,} calls, {counts.retries:,} to be repeated{refused}; "
+            f"{counts.input_tokens:,} input and {counts.output_tokens:,} output tokens"
+        )
+    elif not totals.pending:
+        lines.append("nothing was left to send")
+    return "\n".join(lines + _next(report, name))
+
+
+def _next(report: Report, name: str) -> list[str]:
+    totals = report.totals
+    steps = []
+    if totals.pending:
+        steps.append(f"batchrunner resume {name}    # goes on with the {totals.pending:,} pending")
+    if totals.failed:
+        steps.append(f"batchrunner errors {name}    # what failed, and the command that mends it")
+    if totals.succeeded:
+        steps.append(f"batchrunner export {name} -o {Path(name).stem}.csv")
+    return [f"next: {step}" if not i else f"      {step}" for i, step in enumerate(steps)]

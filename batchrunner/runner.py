@@ -1,0 +1,255 @@
+"""`run`: lock the store, read the job file into it, dispatch until every request is final, stop well, report."""
+
+import contextlib
+import os
+import random
+import socket
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import to_thread
+
+from batchrunner import __version__
+from batchrunner.clock import Clock, SystemClock, stamp
+from batchrunner.dispatcher import Dispatcher, Slots
+from batchrunner.endpoint import Endpoint, opened
+from batchrunner.engines.live import LiveEngine
+from batchrunner.errors import BatchrunnerError, Exit, StoreError
+from batchrunner.lane import Lane
+from batchrunner.limiter import Limiter
+from batchrunner.loading import Interrupted, Watcher, load
+from batchrunner.policy.judge import Judge
+from batchrunner.progress import Reporter, Snapshot
+from batchrunner.report import Job, Report, banner
+from batchrunner.settings import RunSettings
+from batchrunner.stopping import Stopper
+from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, recover
+from batchrunner.store.files import close_owner, open_owner, open_reader, owned
+from batchrunner.store.queue import Queue
+from batchrunner.store.repeats import Imported
+from batchrunner.store.selection import Totals, claim_for, put_back, totals
+from batchrunner.store.writer import Writer
+
+_HEARTBEAT_S = 5.0
+#: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
+_LATEST_DUE_S = 300.0
+
+
+async def run(
+    job: Job,
+    settings: RunSettings,
+    endpoint: Endpoint,
+    *,
+    reporter: Reporter,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+    signals: bool = False,
+) -> Report:
+    """Work on *job* until every request is final, something halts it, or the user stops it.
+
+    *signals*: obey SIGINT, SIGTERM and SIGHUP (main thread only). Raises `BatchrunnerError` where nothing can be
+    done; whatever was answered by then is in the store.
+    """
+    stopper = Stopper(settings.stopping, reporter.note)
+    async with anyio.create_task_group() as group:
+        if signals:
+            group.start_soon(stopper.listen)
+        session = _Session(job, settings, endpoint, reporter, stopper, clock or SystemClock(), rng or random.Random())
+        error: BaseException | None = None
+        try:
+            report = await session.run()
+        except* BatchrunnerError as errors:
+            error = _first(errors)
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return report
+
+
+def _first(errors: BaseExceptionGroup[BatchrunnerError]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@dataclass(slots=True)
+class _Session:
+    """One run on one store."""
+
+    _job: Job
+    _settings: RunSettings
+    _endpoint: Endpoint
+    _reporter: Reporter
+    _stopper: Stopper
+    _clock: Clock
+    _rng: random.Random
+    _report: Report = field(default_factory=Report)
+
+    async def run(self) -> Report:
+        """Lock, load, work, report."""
+        started = self._clock.monotonic()
+        with owned(self._job.store), _owner_connection(self._job) as conn:
+            self._prepare(conn)
+            try:
+                self._report.imported = await self._load(conn)
+            except Interrupted:
+                return self._interrupted_import()
+            self._put_back(conn)
+            await self._work(conn)
+            self._conclude()
+        self._report.seconds = self._clock.monotonic() - started
+        return self._report
+
+    async def _load(self, conn: sqlite3.Connection) -> Imported | None:
+        if self._job.source is None:
+            return None
+        watcher = Watcher(self._reporter.loading, self._stopper.stopped)
+        loading = partial(
+            load, conn, self._job.source, on_change=self._job.on_change, clock=self._clock, watcher=watcher
+        )
+        try:
+            return await to_thread.run_sync(loading)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._job.store} cannot be written: {error}. Nothing was sent.") from error
+        finally:
+            self._reporter.stop()
+
+    def _prepare(self, conn: sqlite3.Connection) -> None:
+        recover(conn)
+        claim_for(conn, simulated=self._endpoint.simulator is not None, store=self._job.store)
+
+    def _put_back(self, conn: sqlite3.Connection) -> None:
+        if self._job.put_back is not None:
+            self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._clock.utc_now()))
+
+    async def _work(self, conn: sqlite3.Connection) -> None:
+        with contextlib.closing(open_reader(self._job.store)) as reading:
+            queue = Queue(reading, first=self._settings.first, timeout_s=self._settings.timeout_s)
+            classes = queue.model_classes()
+            if classes and totals(conn, queue.last_line).pending:
+                await self._dispatch(conn, queue, classes)
+            self._report.totals = totals(conn, queue.last_line)
+
+    async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
+        writer = Writer(conn, complain=self._reporter.note)
+        async with opened(self._endpoint, self._settings.limits.concurrency) as way:
+            run_id = self._begin(conn, way.record)
+            self._reporter.note(
+                banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])
+            )
+            async with writer.running():
+                dispatcher = self._dispatcher(queue, writer, classes, run_id, official=way.official)
+                self._report.counts = dispatcher.counts
+                try:
+                    await self._until_done(dispatcher, LiveEngine(way.sender), writer, run_id, conn)
+                finally:
+                    dispatcher.give_back()
+                    self._end(dispatcher, writer, run_id)
+
+    async def _until_done(
+        self, dispatcher: Dispatcher, engine: LiveEngine, writer: Writer, run_id: int, conn: sqlite3.Connection
+    ) -> None:
+        before = totals(conn)
+        with anyio.CancelScope() as working:
+            self._stopper.watch_over(working, partial(_drain, dispatcher))
+            async with anyio.create_task_group() as group:
+                group.start_soon(dispatcher.run)
+                group.start_soon(self._show, dispatcher, before)
+                group.start_soon(self._beat, writer, run_id)
+                await engine.run(dispatcher.take, dispatcher.settle)
+                group.cancel_scope.cancel()
+
+    def _dispatcher(
+        self, queue: Queue, writer: Writer, classes: list[str], run_id: int, *, official: bool
+    ) -> Dispatcher:
+        settings, clock, rng = self._settings, self._clock, self._rng
+        judge = Judge(settings.rules, accept=settings.accept, official=official, rng=rng)
+        lanes = [
+            Lane(name, Limiter(settings.limits.rate, clock=clock, rules=settings.rules), clock) for name in classes
+        ]
+        slots = Slots(settings.limits.concurrency)
+        return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id)
+
+    async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
+        self._reporter.start(_snapshot(dispatcher, before))
+        try:
+            while True:
+                await anyio.sleep(self._reporter.interval_s)
+                self._reporter.tick(_snapshot(dispatcher, before))
+        finally:
+            self._reporter.tick(_snapshot(dispatcher, before))
+            self._reporter.stop()
+
+    async def _beat(self, writer: Writer, run_id: int) -> None:
+        while True:
+            await anyio.sleep(_HEARTBEAT_S)
+            writer.submit(Heartbeat(run_id, stamp(self._clock.utc_now())))
+
+    def _begin(self, conn: sqlite3.Connection, record: dict[str, Any]) -> int:
+        now = self._clock.utc_now()
+        run = {"version": __version__, "host": socket.gethostname(), "pid": os.getpid(), "at": stamp(now)}
+        settings = {**self._settings.as_record(), **record}
+        return begin_run(conn, run, settings, stamp(now + timedelta(seconds=_LATEST_DUE_S)))
+
+    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int) -> None:
+        report = self._report
+        if dispatcher.halts:
+            report.ending, report.reason = "halted", dispatcher.halts[0].reason
+        elif self._stopper.stopped():
+            report.ending = "interrupted"
+        writer.submit(RunEnded(run_id, stamp(self._clock.utc_now()), report.ending, report.reason))
+
+    def _conclude(self) -> None:
+        report = self._report
+        if report.ending == "halted":
+            report.exit_code = Exit.HALTED
+        elif report.totals.pending and self._stopper.code is not None:
+            report.exit_code = self._stopper.code
+        else:
+            report.exit_code = Exit.SOME_FAILED if report.totals.failed else Exit.OK
+
+    def _interrupted_import(self) -> Report:
+        self._report.ending = "interrupted"
+        self._report.reason = "The job file was not read to its end; nothing was sent."
+        self._report.exit_code = self._stopper.code or Exit.INTERRUPTED
+        return self._report
+
+
+@contextlib.contextmanager
+def _owner_connection(job: Job) -> Iterator[sqlite3.Connection]:
+    """Open the store for writing; one that was made for an import that came to nothing does not stay."""
+    new = not job.store.exists()
+    conn = open_owner(job.store, durability=job.durability)
+    try:
+        yield conn
+    finally:
+        empty = new and conn.execute("SELECT count(*) FROM job").fetchone()[0] == 0
+        close_owner(conn)
+        if empty:
+            job.store.unlink(missing_ok=True)
+
+
+def _drain(dispatcher: Dispatcher) -> int:
+    dispatcher.stop()
+    return dispatcher.slots.total - dispatcher.slots.free
+
+
+def _snapshot(dispatcher: Dispatcher, before: Totals) -> Snapshot:
+    counts, slots = dispatcher.counts, dispatcher.slots
+    return Snapshot(
+        requests=before.requests,
+        succeeded=before.succeeded + counts.succeeded,
+        failed=before.failed + counts.failed,
+        in_flight=slots.total - slots.free,
+        retrying=dispatcher.retrying,
+        sent=counts.sent,
+        retries=counts.retries,
+        input_tokens=counts.input_tokens,
+        output_tokens=counts.output_tokens,
+    )

@@ -1,0 +1,200 @@
+"""The ledger: what arrived, what became of it, and what was paid. Append-only; it never holds a credential."""
+
+import json
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+MESSAGES_PATH = "/v1/messages"
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request as it arrived, and what was decided on it at once."""
+
+    number: int  #: From 1, over all paths.
+    path: str  #: Without the query.
+    body: str  #: `answers.body_sha256` of the body; empty if there was none.
+    attempt: int  #: 1 for the first arrival of this body.
+    action: str  #: `answered`, `limited`, `rejected`, `served` (other paths) or the name of a fault.
+    status: int  #: 0 where no status line is sent.
+    accepted: bool = False  #: Passed the limits.
+    paid: bool = False  #: The answer is produced and billed, whether it arrives or not.
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a ledger. Only `POST /v1/messages` counts, but for `others`."""
+
+    arrivals: int
+    others: int  #: Arrivals on other paths.
+    open: int  #: Arrivals that are still being answered.
+    accepted: int
+    paid: int  #: Answers that were billed.
+    undelivered: int  #: Paid answers whose reply did not get out whole: the client had gone, or a fault cut it.
+    paid_more_than_once: Mapping[str, int]  #: Body -> number of paid answers, where there were several.
+    statuses: Mapping[int, int]
+    actions: Mapping[str, int]
+    input_tokens: int  #: Of paid answers.
+    output_tokens: int
+
+
+class Ledger:
+    """Keeps the figures in memory and, with a path, one JSON line per arrival and one per end in a file.
+
+    Every line is handed to the kernel before the reply goes on, so that the file is whole whenever a client is killed.
+    Memory grows with the number of different bodies, by some 300 bytes for each.
+    """
+
+    def __init__(self, path: Path | None = None, *, epoch: datetime | None = None) -> None:
+        #: The wall clock at instant 0 of the simulator.
+        self.epoch = datetime.now(UTC) if epoch is None else epoch
+        self._file = None if path is None else path.open("ab", buffering=0)
+        self._counts: Counter[str] = Counter()
+        self._statuses: Counter[int] = Counter()
+        self._actions: Counter[str] = Counter()
+        self._attempts: dict[str, int] = {}
+        self._paid: dict[str, int] = {}
+        self._accepted_at = array("d")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, if there is one; the figures stay."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next arrival."""
+        return self._counts["arrivals"] + self._counts["others"] + 1
+
+    def next_attempt(self, body: str) -> int:
+        """Return which arrival of *body* (its hash) the next one will be, from 1."""
+        return self._attempts.get(body, 0) + 1
+
+    def arrive(self, arrival: Arrival, now: float) -> None:
+        """Note that a request has arrived at *now*, and what it will get."""
+        self._fold_arrival(arrival, now)
+        facts = {"path": arrival.path, "model": arrival.model, "accepted": arrival.accepted}
+        self._write("arrival", arrival, now, facts)
+
+    def end(self, arrival: Arrival, now: float, bytes_sent: int, *, delivered: bool) -> None:
+        """Note that the server is done with *arrival*: *bytes_sent* of the body are out, all of it if *delivered*."""
+        self._fold_end(arrival, delivered=delivered)
+        facts = {
+            "bytes": bytes_sent,
+            "delivered": delivered,
+            "paid": arrival.paid,
+            "input_tokens": arrival.input_tokens,
+            "output_tokens": arrival.output_tokens,
+        }
+        self._write("end", arrival, now, facts)
+
+    def summary(self) -> Summary:
+        """Return the figures so far."""
+        counts = self._counts
+        return Summary(
+            arrivals=counts["arrivals"],
+            others=counts["others"],
+            open=counts["arrivals"] - counts["ends"],
+            accepted=len(self._accepted_at),
+            paid=counts["paid"],
+            undelivered=counts["undelivered"],
+            paid_more_than_once={body: times for body, times in self._paid.items() if times > 1},
+            statuses=dict(self._statuses),
+            actions=dict(self._actions),
+            input_tokens=counts["input_tokens"],
+            output_tokens=counts["output_tokens"],
+        )
+
+    def max_in_window(self, period_s: float) -> int:
+        """Return the largest number of accepted arrivals in any half-open period of *period_s* seconds."""
+        most, inside = 0, deque[float]()
+        for instant in self._accepted_at:
+            inside.append(instant)
+            while inside[0] + period_s <= instant:
+                inside.popleft()
+            most = max(most, len(inside))
+        return most
+
+    @classmethod
+    def read(cls, path: Path) -> "Ledger":
+        """Return the ledger that *path* holds, for its figures; a torn last line is left out."""
+        ledger = cls()
+        epoch: datetime | None = None
+        for line in read_lines(path):
+            at = datetime.fromisoformat(line["at"])
+            epoch = epoch or at - timedelta(seconds=line["t"])
+            arrival = Arrival(**{name: line[name] for name in Arrival.__dataclass_fields__ if name in line})
+            if line["event"] == "arrival":
+                ledger._fold_arrival(arrival, (at - epoch).total_seconds())
+            else:
+                ledger._fold_end(arrival, delivered=line["delivered"])
+        ledger.epoch = epoch or ledger.epoch
+        return ledger
+
+    def _fold_arrival(self, arrival: Arrival, now: float) -> None:
+        if arrival.path != MESSAGES_PATH:
+            self._counts["others"] += 1
+            return
+        self._counts["arrivals"] += 1
+        self._statuses[arrival.status] += 1
+        self._actions[arrival.action] += 1
+        self._attempts[arrival.body] = arrival.attempt
+        if arrival.accepted:
+            self._accepted_at.append(now)
+
+    def _fold_end(self, arrival: Arrival, *, delivered: bool) -> None:
+        if arrival.path != MESSAGES_PATH:
+            return
+        self._counts["ends"] += 1
+        if arrival.paid:
+            self._paid[arrival.body] = self._paid.get(arrival.body, 0) + 1
+            self._counts["paid"] += 1
+            self._counts["undelivered"] += not delivered
+            self._counts["input_tokens"] += arrival.input_tokens
+            self._counts["output_tokens"] += arrival.output_tokens
+
+    def _write(self, event: str, arrival: Arrival, now: float, facts: Mapping[str, Any]) -> None:
+        if self._file is None:
+            return
+        at = (self.epoch + timedelta(seconds=now)).isoformat(timespec="microseconds")
+        line = {
+            "event": event,
+            "t": round(now, 6),
+            "at": at,
+            "number": arrival.number,
+            "body": arrival.body,
+            "attempt": arrival.attempt,
+            "action": arrival.action,
+            "status": arrival.status,
+            "path": arrival.path,
+            **facts,
+        }
+        self._file.write(_ENCODER.encode(line).encode() + b"\n")
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a ledger's file as they were written, in order; a torn last line is left out."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)

@@ -1,0 +1,128 @@
+"""The simulator on a socket of this machine: carries out what `Simulator` decides, delays and cut connections included."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import anyio
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from batchrunner.errors import UsageError
+from batchrunner.simulator.api import Simulator
+from batchrunner.simulator.checks import LARGEST_BODY
+from batchrunner.simulator.sending import Sending
+
+_BACKLOG = 4096  # clients open all their connections at once
+_STOP_S = 0.2  # what a connection gets to end by itself when the server stops
+
+
+@asynccontextmanager
+async def serve(simulator: Simulator, port: int = 0) -> AsyncIterator[str]:
+    """Serve *simulator* on 127.0.0.1 and yield the base URL; port 0 takes a free one. Raise `UsageError` for a port in use.
+
+    Leaving stops at once: what is being answered is cut off (and stays paid).
+    """
+    service = _Service(simulator)
+    server = web.Server(service.handle, request_factory=service.request, handler_cancellation=True, access_log=None)
+    loop = asyncio.get_running_loop()
+    try:
+        listener = await loop.create_server(server, "127.0.0.1", port, backlog=_BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"Port {port} on 127.0.0.1 cannot be used: {error.strerror}. Name another one, or 0."
+        ) from error
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        with anyio.CancelScope(shield=True):
+            listener.close()
+            server.pre_shutdown()
+            await service.stop()
+            await server.shutdown(_STOP_S)
+
+
+async def serve_until(simulator: Simulator, port: int, stop: anyio.Event, ready: Callable[[str], None]) -> None:
+    """Serve until *stop* is set; *ready* is called with the base URL as soon as connections are taken."""
+    async with serve(simulator, port) as base_url:
+        ready(base_url)
+        await stop.wait()
+
+
+class _Written(web.StreamResponse):
+    """Stands for a response that has been written to the transport already."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        super().__init__()
+        if not keep_alive:
+            self.force_close()
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection serves another request."""
+        return super().keep_alive is not False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        del request
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        del data
+
+
+class _Service:
+    """Reads requests, asks the simulator, writes replies byte by byte."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._loop = asyncio.get_running_loop()
+        # Instants count on from the ledger's epoch, so that one simulator may be served twice.
+        self._zero = time.monotonic() - (datetime.now(UTC) - simulator.ledger.epoch).total_seconds()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        """Make a request that may be as large as the API permits."""
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=LARGEST_BODY)
+
+    async def stop(self) -> None:
+        """Cut off what is still being answered."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_STOP_S)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; aiohttp cancels this when the client goes away."""
+        if (task := asyncio.current_task()) is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return await self._answer(request)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        reply = self._simulator.respond(request.method, request.raw_path, request.headers, body, self._now())
+        transport = request.transport
+        if transport is None:  # the client went away with its last byte
+            self._simulator.finish(reply, self._now(), 0, delivered=False)
+            return _Written(keep_alive=False)
+        sending = Sending(reply, transport, keep_alive=request.keep_alive and request.method != "HEAD")
+        try:
+            await sending.run()
+        finally:
+            self._simulator.finish(reply, self._now(), sending.bytes_sent, delivered=sending.delivered)
+        return _Written(keep_alive=sending.keep_alive)
+
+    def _now(self) -> float:
+        return time.monotonic() - self._zero

@@ -1,0 +1,65 @@
+"""Stopping well: once means drain, twice means cancel, three times means out."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import anyio
+
+from batchrunner.errors import Exit
+from batchrunner.settings import Stopping
+
+
+class Stopper:
+    """Turns signals into wishes. What drains and what is cancelled is set when there is something to stop."""
+
+    def __init__(self, stopping: Stopping, note: Callable[[str], None]) -> None:
+        self._stopping = stopping
+        self._note = note
+        self._drain: Callable[[], int] = lambda: 0
+        self._work: anyio.CancelScope | None = None
+        self.wishes = 0
+        self.code: Exit | None = None  #: Of the first signal.
+
+    def stopped(self) -> bool:
+        """Whether the user wants the run to stop."""
+        return self.wishes > 0
+
+    def watch_over(self, work: anyio.CancelScope, drain: Callable[[], int]) -> None:
+        """Stop *work* on request. *drain* stops the sending and returns how many calls are in flight."""
+        self._work, self._drain = work, drain
+        if self.stopped():
+            self._begin_drain(self._stopping.drain_s)
+
+    async def listen(self) -> None:
+        """Take in signals until cancelled. Main thread only."""
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+            async for number in signals:
+                self.wish(number)
+
+    def wish(self, number: int) -> None:
+        """Act on a signal *number*."""
+        self.wishes += 1
+        if self.code is None:
+            self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
+        if self.wishes == 1:
+            patient = number == signal.SIGINT
+            self._begin_drain(self._stopping.drain_s if patient else self._stopping.drain_sigterm_s)
+        elif self.wishes == 2:
+            self._note("cancelling what is in flight; answers that have arrived are saved")
+            if self._work is not None:
+                self._work.cancel()
+        else:
+            # The writer may be waiting for a disk: the store survives this as it survives a crash.
+            os._exit(self.code)
+
+    def _begin_drain(self, drain_s: float) -> None:
+        in_flight = self._drain()
+        if self._work is None:
+            return
+        self._work.deadline = anyio.current_time() + drain_s
+        calls = "call" if in_flight == 1 else "calls"
+        self._note(
+            f"stopping: nothing more is sent, {in_flight} {calls} in flight may finish within {drain_s:g} s "
+            "(once more to cancel them)"
+        )
