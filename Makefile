@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $(STAMP)
 
 run: $(STAMP) ## Set up, run the sample job on the simulator, export a CSV and show it
-	$(BIN)/batchrunner run jobs/quickstart.jsonl --simulate
+	$(BIN)/batchrunner run jobs/quickstart.jsonl --model claude-haiku-4-5 --simulate
 	$(BIN)/batchrunner export jobs/quickstart.jsonl -o jobs/quickstart.csv --force
 	@echo; head -n 6 jobs/quickstart.csv | cut -c 1-150
 

@@ -137,6 +137,7 @@ def test_half_characters_are_replaced_on_request(data: bytes, value: Any) -> Non
         (b'"a\x00b"', "NUL byte (column 3)"),
         (b"[", "ends too early"),
         (b'{"prompt":', "ends too early"),
+        (b'{"prompt": "cut o', "a string that begins at column 12 does not end"),
         (b'"a" "b"', "a line of its own"),
         (b'"a"\r"b"', "not in CR alone"),
         (b'"a\tb"', "not JSON"),

@@ -206,6 +206,15 @@ def test_path_through_a_file_is_refused(tmp_path: Path) -> None:
         list(read_lines(tmp_path / "file" / "jobs.jsonl"))
 
 
+def test_a_stream_without_data_yet_is_not_taken_for_its_end() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, b'"first"\n"sec')
+    with os.fdopen(reading, "rb", buffering=0) as stream, pytest.raises(InputError, match="no data yet"):
+        list(read_lines(stream))
+    os.close(writing)
+
+
 def test_failing_disk_is_an_input_error() -> None:
     with pytest.raises(InputError, match="cannot be read: Input/output error"):
         list(read_lines(Broken()))

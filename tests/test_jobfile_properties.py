@@ -31,7 +31,7 @@ _MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.just("user"), "content": _TEXT | st.lists(_JSON)}), min_size=1, max_size=3
 )
 _METADATA = st.dictionaries(_TEXT, _JSON, min_size=1, max_size=3).filter(lambda data: data.keys() != {"user_id"})
-_RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def shape(row: Any, *, ascii_only: bool = False, template: Template | None = None) -> Any:

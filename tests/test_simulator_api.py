@@ -252,3 +252,45 @@ def test_other_paths_are_no_arrivals_of_messages() -> None:
     simulator = Simulator()
     simulator.respond("GET", "/v1/models?limit=5", HEADERS, b"", 0)
     assert (simulator.ledger.summary().arrivals, simulator.ledger.summary().others) == (0, 1)
+
+
+def test_more_than_the_concurrency_at_once_is_refused_until_one_is_finished() -> None:
+    simulator = Simulator(parse_spec("concurrency=2"))
+    replies = [ask(simulator) for _ in range(3)]
+    assert [reply.status for reply in replies] == [200, 200, 429]
+    assert "concurrent connections" in error_of(replies[2])[2]
+    simulator.finish(replies[2], 0.0, 0, delivered=True)
+    assert ask(simulator).status == 429
+    simulator.finish(replies[0], 0.0, 0, delivered=True)
+    assert ask(simulator).status == 200
+
+
+def test_an_outage_hits_every_request_while_it_lasts() -> None:
+    simulator = Simulator(parse_spec("outage=10..70"))
+    assert [ask(simulator, now=now).status for now in (9.9, 10.0, 69.9, 70.0)] == [200, 529, 529, 200]
+
+
+def test_structured_output_fits_its_schema() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "kind": {"enum": ["a", "b"]},
+            "size": {"type": ["integer", "null"], "minimum": 3},
+            "parts": {"type": "array", "items": {"$ref": "#/$defs/part"}},
+            "other": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
+            "fixed": {"const": 7},
+        },
+        "$defs": {"part": {"properties": {"weight": {"type": "number"}, "more": {"$ref": "#/nowhere"}}}},
+    }
+    params = {**PARAMS, "max_tokens": 500, "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    said = json.loads(json.loads(ask(Simulator(), params).body)["content"][0]["text"])
+    assert said.pop("name").startswith("Answer ")
+    parts = [{"weight": 1, "more": None}]
+    assert said == {"kind": "a", "size": 3, "parts": parts, "other": True, "fixed": 7}
+
+
+def test_a_schema_that_refers_to_itself_still_gets_an_answer() -> None:
+    schema = {"type": "object", "properties": {"next": {"$ref": "#"}}}
+    params = {**PARAMS, "output_config": {"format": {"type": "json_schema", "schema": schema}}}
+    assert ask(Simulator(), params).status == 200

@@ -18,13 +18,15 @@ def test_an_empty_spec_is_the_defaults() -> None:
 def test_every_setting_is_read() -> None:
     settings = parse_spec(
         "latency=0.5..2, rpm=4000, itpm=2e6, otpm=400000, bucket_s=10, strict=1, seed=7, key=sk-test, "
-        "output_tokens=lognormal:50..1000, retry_after=0.25, 429=0.02,reset=0.01"
+        "output_tokens=lognormal:50..1000, retry_after=0.25, concurrency=9, outage=10..70, 429=0.02,reset=0.01"
     )
     assert settings == SimulatorSettings(
         latency=Spread(0.5, 2.0),
         requests=Quota(4000),
         input_tokens=Quota(2_000_000),
         output_tokens_limit=Quota(400_000),
+        concurrency=9,
+        outage=Spread(10, 70),
         bucket_s=10,
         strict=True,
         seed=7,
@@ -62,6 +64,9 @@ def test_a_rate_names_its_period(text: str, quota: Quota) -> None:
         "rate=/s",
         "rate=1/0s",
         "strict=yes",
+        "concurrency=0",
+        "outage=5",
+        "outage=9..1",
         "seed=1.5",
         "429=1.5",
         "429=x",

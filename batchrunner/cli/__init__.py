@@ -37,7 +37,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="batchrunner", prog_name="batchrunner")
 def cli() -> None:
-    r"""Run bulk prompts against the Claude API: rate-limited, retried by error class, checkpointed, resumable.
+    """Run bulk prompts against the Claude API: rate-limited, retried by error class, checkpointed, resumable.
 
     \b
     batchrunner run jobs.jsonl --rpm 1000      send every request; the same command again continues

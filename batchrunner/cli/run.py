@@ -42,7 +42,7 @@ MENDABLE = (
 @options.shaping
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
-    r"""Send every request of JOBFILE and save the answers; the same command again continues.
+    """Send every request of JOBFILE and save the answers; the same command again continues.
 
     \b
     Lines may be {"custom_id": ..., "params": {...}} (Anthropic batches), Messages parameters,
@@ -67,7 +67,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
-    return _run(jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
 
 
 @click.command()
@@ -80,14 +80,18 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(jobfile, {"store": store}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
 
 
 @click.command()
 @options.jobfile
 @options.db
 @click.option(
-    "--class", "classes", multiple=True, type=click.Choice(list(ErrorClass)), help="Failures of this class; repeatable."
+    "--class",
+    "classes",
+    multiple=True,
+    type=click.Choice([c.value for c in ErrorClass]),
+    help="Failures of this class; repeatable.",
 )
 @click.option("--id", "ids", multiple=True, metavar="ID", help="This request; repeatable.")
 @click.option("--all", "everything", is_flag=True, help="Every failed request.")
@@ -102,7 +106,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 def retry(
     jobfile: Path, db: Path | None, classes: tuple[str, ...], ids: tuple[str, ...], everything: bool, **given: Any
 ) -> int:
-    r"""Put failed requests back, with full budgets, and run.
+    """Put failed requests back, with full budgets, and run.
 
     By default those that another try can mend: outages, time-outs, rate limits, broken answers.
 
@@ -119,10 +123,10 @@ def retry(
         classes = MENDABLE
     store = db or store_path(jobfile)
     selection = Selection(classes, ids, parse_settings(given["settings"]))
-    return _run(jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
 
 
-def _run(jobfile: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
+def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
     import anyio
 
     from batchrunner.progress import reporter
@@ -136,7 +140,7 @@ def _run(jobfile: Path, job: dict[str, Any], given: dict[str, Any], last: dict[s
         report = await run_job(
             Job(durability=given["durability"], **job), settings, _endpoint(given), reporter=watching, signals=True
         )
-        watching.note(closing(report, str(jobfile)))
+        watching.note(closing(report, str(name)))
         return report.exit_code
 
     return anyio.run(work)

@@ -158,6 +158,8 @@ def _not_json(error: json.JSONDecodeError) -> str:
         return f"a NUL byte (column {text.index(chr(0)) + 1}): the file is damaged or not text"
     if not text[error.pos :].strip():
         return f"the JSON ends too early (column {column}): each request must stand on one line, whole"
+    if error.msg.startswith("Unterminated string"):
+        return f"a string that begins at column {column} does not end: each request must stand on one line, whole"
     if error.msg == "Extra data" and "\r" in text[: error.pos]:
         return f"more than one JSON value (column {column}): lines must end in LF or CRLF, not in CR alone"
     if error.msg == "Extra data":

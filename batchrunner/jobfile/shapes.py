@@ -194,7 +194,7 @@ def _api_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
 
 def _unknown(row: Mapping[str, Any], known: frozenset[str], where: str) -> str:
     """Return the message about the first key that is not known, a misspelt one before the others."""
-    # A few keys, and no more of each than can be shown: a hostile line may have a million of them, or one of a million letters.
+    # A few keys, and no more of each than can be shown: a line may have a million of them, or one of a million letters.
     strangers = [key[: SHOWN_CHARS + 1] for key in islice((key for key in row if key not in known), 10)]
     key = next((key for key in strangers if nearest(key, known)), strangers[0])
     hint = nearest(key, known)

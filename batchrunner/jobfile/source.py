@@ -39,7 +39,7 @@ class BinaryStream(Protocol):
     """What is asked of an open binary file."""
 
     def read(self, size: int, /) -> bytes | None:
-        """Return at most *size* bytes; nothing at the end."""
+        """Return at most *size* bytes, none at the end, and None if there are none yet."""
         ...
 
 
@@ -110,9 +110,11 @@ class Source:
 
     def _read(self, stream: BinaryStream) -> bytes:
         try:
-            block = stream.read(self._block_bytes) or b""
+            block = stream.read(self._block_bytes)
         except OSError as error:
             raise InputError(f"{self.name} cannot be read: {_reason(error)}.") from error
+        if block is None:  # Not the end: to go on from here would lose the rest in silence.
+            raise InputError(f"{self.name} has no data yet (non-blocking): write its content to a file and name that.")
         self.bytes_read += len(block)
         return block
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.simulator.markers import NO_MARKS, Marks
+from batchrunner.simulator.schema import fitting_value, schema_asked
 
 _MARKER = re.compile(r"\[\[sim:[^\]]*\]\]\s?")
 _PROMPT_FIELDS = ("model", "system", "messages", "tools")
@@ -88,12 +89,15 @@ def _texts(content: object) -> Iterator[str]:
 def answer_text(params: Mapping[str, Any], tokens: int | None = None) -> str:
     """Return the uncut answer to *params*: `Answer 0123456789ab: first words of the prompt`.
 
-    With *tokens* it is filled up or cut to that many output tokens.
+    With *tokens* it is filled up or cut to that many output tokens. A request for structured output gets JSON that
+    fits its schema, whatever *tokens* says.
     """
     return _text(params, read_prompt(params), tokens)
 
 
 def _text(params: Mapping[str, Any], prompt: Prompt, tokens: int | None) -> str:
+    if (schema := schema_asked(params)) is not None:
+        return json.dumps(fitting_value(schema, f"Answer {prompt.sha256[:12]}"))
     texts = [*prompt_texts({"messages": params.get("messages")})] or [""]
     echo = " ".join(_MARKER.sub("", texts[-1][:400]).split())[:40]
     text = f"Answer {prompt.sha256[:12]}: {echo}"

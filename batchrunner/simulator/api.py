@@ -46,6 +46,7 @@ class Simulator:
         self.settings = settings or SimulatorSettings()
         self.ledger = ledger or Ledger()
         self._limits = Limits(self.settings)
+        self._in_flight = 0  # accepted and not finished
 
     def respond(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         """Return the reply to a request that arrives at *now*, seconds since `ledger.epoch`; *now* must not go back.
@@ -59,6 +60,7 @@ class Simulator:
         else:
             reply = self._plain(path, refused or answer_plain(self.settings.models, method, path, query, body))
         if reply.arrival is not None:
+            self._in_flight += reply.arrival.accepted
             self.ledger.arrive(reply.arrival, now)
         return reply
 
@@ -66,6 +68,7 @@ class Simulator:
         """Note that the server is done with *reply*: *bytes_sent* of its body are out, all of it if *delivered*."""
         if (arrival := reply.arrival) is None:
             return
+        self._in_flight -= arrival.accepted
         if arrival.paid:
             self._limits.produced(arrival.model, arrival.output_tokens, now)
         self.ledger.end(arrival, now, bytes_sent, delivered=delivered)
@@ -88,6 +91,8 @@ class Simulator:
             return self._recorded(call, name, self._faulty(call, fault))
         if (wrong := checks.check_params(call.params, call.headers, call.prompt.tokens)) is not None:
             return self._recorded(call, "rejected", self._error(wrong, call.request_id))
+        if self.settings.concurrency is not None and self._in_flight >= self.settings.concurrency:
+            return self._recorded(call, "limited", self._faulty(call, FAULTS["429_concurrency"]))
         model = str(call.params["model"])
         if (refusal := self._limits.admit(model, call.prompt.tokens, call.now)) is not None:
             return self._recorded(call, "limited", self._limited(call, refusal))
@@ -100,10 +105,13 @@ class Simulator:
 
     def _fault(self, call: _Call) -> tuple[str, Fault | None]:
         """Return the fault that *call* meets. A prompt with a script is never left to chance."""
+        settings = self.settings
+        if settings.outage is not None and settings.outage.low <= call.now < settings.outage.high:
+            return "529", FAULTS["529"]
         if call.marks.script:
             name = scripted_fault(call.marks.script, call.attempt)
         else:
-            name = chosen_fault(self.settings.faults, self.settings.seed, call.prompt.body_sha256, call.attempt)
+            name = chosen_fault(settings.faults, settings.seed, call.prompt.body_sha256, call.attempt)
         if name is None or (FAULTS[name].stream_only and not call.streams):
             return "", None
         return name, FAULTS[name]

@@ -1,6 +1,7 @@
 """The simulator on a socket of this machine: carries out what `Simulator` decides, delays and cut connections included."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 import anyio
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
@@ -21,6 +22,16 @@ from batchrunner.simulator.sending import Sending
 _BACKLOG = 4096  # clients open all their connections at once
 _STOP_S = 0.2  # what a connection gets to end by itself when the server stops
 
+_LOGGER = logging.getLogger(__name__)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a mistake is worth telling; what is not HTTP is the client's affair, and has its 400."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_LOGGER.addFilter(_is_ours)
+
 
 @asynccontextmanager
 async def serve(simulator: Simulator, port: int = 0) -> AsyncIterator[str]:
@@ -29,7 +40,9 @@ async def serve(simulator: Simulator, port: int = 0) -> AsyncIterator[str]:
     Leaving stops at once: what is being answered is cut off (and stays paid).
     """
     service = _Service(simulator)
-    server = web.Server(service.handle, request_factory=service.request, handler_cancellation=True, access_log=None)
+    server = web.Server(
+        service.handle, request_factory=service.request, handler_cancellation=True, access_log=None, logger=_LOGGER
+    )
     loop = asyncio.get_running_loop()
     try:
         listener = await loop.create_server(server, "127.0.0.1", port, backlog=_BACKLOG)

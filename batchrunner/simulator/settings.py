@@ -36,6 +36,8 @@ class SimulatorSettings:
     requests: Quota | None = None  #: Limits hold for each model on its own.
     input_tokens: Quota | None = None
     output_tokens_limit: Quota | None = None
+    concurrency: int | None = None  #: Requests that may be answered at once; more get the fault `429_concurrency`.
+    outage: Spread | None = None  #: From `low` to `high` seconds after the start everything gets a 529.
     bucket_s: float = 60.0  #: Depth of the token buckets, in seconds of the rate.
     strict: bool = False  #: Strict sliding windows in place of the token buckets.
     faults: Mapping[str, float] = field(default_factory=dict)  #: Name -> probability for an arrival.
@@ -143,12 +145,28 @@ def _whole(text: str) -> int:
         raise ValueError("not a whole number") from None
 
 
+def _count(text: str) -> int:
+    value = _whole(text)
+    if value < 1:
+        raise ValueError("must be 1 or more")
+    return value
+
+
+def _span(text: str) -> Spread:
+    """Read `10..70`."""
+    if ":" in text or ".." not in text:
+        raise ValueError("write it as 10..70, in seconds after the start")
+    return _spread(text)
+
+
 _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "latency": ("latency", _spread),
     "rpm": ("requests", _per_minute),
     "rate": ("requests", _rate),
     "itpm": ("input_tokens", _per_minute),
     "otpm": ("output_tokens_limit", _per_minute),
+    "concurrency": ("concurrency", _count),
+    "outage": ("outage", _span),
     "bucket_s": ("bucket_s", _positive),
     "strict": ("strict", _switch),
     "retry_after": ("retry_after_s", _number),
