@@ -153,9 +153,7 @@ def encoded(body: Any) -> bytes:
 
 @pytest.mark.parametrize(("status", "body", "expected"), [row[1:] for row in BODIES], ids=[row[0] for row in BODIES])
 def test_each_body_gets_its_class(status: int | None, body: Any, expected: ErrorClass) -> None:
-    failure = (
-        classify_message(200, {}, encoded(body)) if status == 200 else classify_error(status, {}, encoded(body))
-    )
+    failure = classify_message(200, {}, encoded(body)) if status == 200 else classify_error(status, {}, encoded(body))
     assert isinstance(failure, Failure)
     assert (failure.error_class, failure.http_status) == (expected, status)
     assert 0 < len(failure.message) <= 300
@@ -181,7 +179,8 @@ def test_senseless_request_ids_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "is_paid"), [(400, False), (429, False), (500, False), (529, False), (504, True), (524, True), (499, True)]
+    ("status", "is_paid"),
+    [(400, False), (429, False), (500, False), (529, False), (504, True), (524, True), (499, True)],
 )
 def test_only_a_lost_answer_may_have_been_paid(status: int, is_paid: bool) -> None:
     assert classify_error(status, {}, b"").possibly_paid is is_paid
@@ -199,7 +198,11 @@ def message(**changes: Any) -> dict[str, Any]:
         "type": "message",
         "role": "assistant",
         "model": "claude-haiku-4-5",
-        "content": [{"type": "text", "text": "Grüße "}, {"type": "tool_use", "id": "t"}, {"type": "text", "text": "🎈"}],
+        "content": [
+            {"type": "text", "text": "Grüße "},
+            {"type": "tool_use", "id": "t"},
+            {"type": "text", "text": "🎈"},
+        ],
         "stop_reason": "end_turn",
         "stop_sequence": None,
         "usage": {
@@ -259,13 +262,30 @@ def test_a_number_of_thousands_of_digits_does_no_harm() -> None:
 
 
 def test_lone_surrogates_stay_escaped_in_the_message_and_are_replaced_in_the_text() -> None:
-    body = json.dumps(message(content=[{"type": "text", "text": "a\ud800b\udc00\ud83c\udf88"}], model="m\ud800")).encode()
+    body = json.dumps(
+        message(content=[{"type": "text", "text": "a\ud800b\udc00\ud83c\udf88"}], model="m\ud800")
+    ).encode()
     outcome = classify_message(200, {}, body)
     assert isinstance(outcome, Success)
     assert "\\ud800" in outcome.message
     assert outcome.text == "a\ufffdb\ufffd🎈"
     assert outcome.model == "m\ufffd"
     outcome.message.encode()
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"type": "absent"},
+    {"type": "completion"},
+    {"content": "absent"},
+    {"content": None},
+    {"content": "text"},
+    {"content": {}},
+    {"stop_reason": "absent"},
+    {"stop_reason": None},
+    {"stop_reason": ""},
+    {"stop_reason": 3},
+]
+NEARLY_MESSAGES = [json.dumps(message(**change)).encode() for change in CHANGES]
 
 
 @pytest.mark.parametrize(
@@ -286,12 +306,9 @@ def test_lone_surrogates_stay_escaped_in_the_message_and_are_replaced_in_the_tex
         json.dumps(message()).replace('"input_tokens": 5', '"input_tokens": NaN').encode(),
         b'{"type":"message","content":' + b"[" * 100_000,
         HTML.format("Welcome").encode(),
-        *(json.dumps(message(**change)).encode() for change in (
-            {"type": "absent"}, {"type": "completion"}, {"content": "absent"}, {"content": None}, {"content": "text"},
-            {"content": {}}, {"stop_reason": "absent"}, {"stop_reason": None}, {"stop_reason": ""}, {"stop_reason": 3},
-        )),
+        *NEARLY_MESSAGES,
     ],
-)  # fmt: skip
+)
 def test_a_200_that_is_no_message_is_a_bad_response(body: bytes) -> None:
     failure = classify_message(200, {}, body)
     assert isinstance(failure, Failure)
@@ -335,21 +352,38 @@ def test_no_credential_gets_into_a_failure(status: int, leak: str) -> None:
 
 
 def test_messages_are_one_line_without_control_characters() -> None:
-    failure = classify_error(400, {}, encoded(api("invalid_request_error", "a\x1b]52;c;x\x07\r\nb\u202ec\u2028d\x00e" * 50)))
+    failure = classify_error(
+        400, {}, encoded(api("invalid_request_error", "a\x1b]52;c;x\x07\r\nb\u202ec\u2028d\x00e" * 50))
+    )
     assert len(failure.message) <= 300
     assert failure.message.isprintable()
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["type", "error", "message", "code", "detail", "content", "stop_reason", "usage", "status"])
-        | st.text(max_size=5),
-        inner | st.sampled_from(["message", "error", "end_turn", "invalid_request_error"]),
-        max_size=6,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["type", "error", "message", "code", "detail", "content", "stop_reason", "usage", "status"])
+            | st.text(max_size=5),
+            inner | st.sampled_from(["message", "error", "end_turn", "invalid_request_error"]),
+            max_size=6,
+        )
     ),
     max_leaves=20,
+)
+
+near_messages = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.just("message") | json_values,
+        "content": st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": st.text()}) | json_values)
+        | json_values,
+        "stop_reason": st.just("end_turn") | json_values,
+        "usage": st.dictionaries(st.sampled_from(["input_tokens", "output_tokens"]), json_values) | json_values,
+        "model": json_values,
+        "request_id": json_values,
+    },
 )
 
 
@@ -363,11 +397,12 @@ def is_message(body: bytes) -> bool:
         and data.get("type") == "message"
         and isinstance(data.get("content"), list)
         and isinstance(data.get("stop_reason"), str)
+        and data["stop_reason"] != ""
     )
 
 
 @given(
-    st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()),
+    st.binary(max_size=200) | (json_values | near_messages).map(lambda value: json.dumps(value).encode()),
     st.none() | st.integers(100, 599),
     st.dictionaries(st.sampled_from(["retry-after", "request-id", "location", "date"]), st.text(max_size=40)),
 )

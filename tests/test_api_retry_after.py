@@ -59,7 +59,10 @@ def test_a_date_needs_something_to_measure_it_against() -> None:
 @given(
     st.dictionaries(
         st.sampled_from(["retry-after", "retry-after-ms", "date"]),
-        st.text() | st.floats().map(str) | st.integers().map(str) | st.datetimes().map(lambda d: f"{d:%a, %d %b %Y %T GMT}"),
+        st.text()
+        | st.floats().map(str)
+        | st.integers().map(str)
+        | st.datetimes().map(lambda d: f"{d:%a, %d %b %Y %T GMT}"),
     ),
     st.none() | st.just(NOW),
 )

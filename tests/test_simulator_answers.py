@@ -124,6 +124,7 @@ def test_a_stream_has_the_apis_sequence_and_the_whole_answer(tokens: int) -> Non
     whole = message(answer(asked, tokens=tokens))
     assert text == whole["content"][0]["text"]
     assert events[0]["message"]["stop_reason"] is None
+    assert events[0]["message"]["usage"]["output_tokens"] == 1
     assert events[-2]["delta"]["stop_reason"] == whole["stop_reason"]
     assert events[-2]["usage"] == whole["usage"]
 

@@ -156,3 +156,14 @@ def test_headers_say_the_figures_per_minute() -> None:
         "anthropic-ratelimit-tokens-remaining": "78000",
         "anthropic-ratelimit-tokens-reset": "2026-11-22T00:00:25Z",
     }
+
+
+def test_a_use_leaves_the_window_exactly_a_period_later() -> None:
+    window = SlidingWindow(Quota(2, 10))
+    window.take(1, 1)
+    window.take(5, 1)
+    assert window.left(10.99) == 0
+    assert window.wait_s(10.5, 1) == pytest.approx(0.5)
+    assert window.left(11) == 1
+    assert window.full_s(11) == pytest.approx(4)
+    assert window.wait_s(11, 50) == pytest.approx(4)

@@ -174,9 +174,9 @@ async def test_a_server_stops_while_requests_are_being_answered(session: aiohttp
             contents = ["[[sim:hang]]", "[[sim:trickle]]", "slow", "slower"]
             waiting = [asyncio.ensure_future(post(session, url, params(content))) for content in contents]
             await times(4, ledger.arrived)
+        summary = simulator.ledger.summary()
         results = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(result, aiohttp.ClientError) for result in results)
-    summary = simulator.ledger.summary()
     assert (summary.open, summary.paid, summary.undelivered) == (0, 3, 3)
 
 
@@ -253,10 +253,11 @@ async def test_a_large_body_is_taken_and_a_larger_one_refused(session: aiohttp.C
                 assert response.status == status
 
 
-async def test_what_is_not_http_gets_a_400_and_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01 this is TLS\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_what_is_not_http_gets_a_400_and_no_traceback(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with serve(Simulator()) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(b"\x16\x03\x01 this is TLS\r\n\r\n")
+        writer.write(sent)
         assert b" 400 " in await reader.readline()
         writer.close()
         await writer.wait_closed()

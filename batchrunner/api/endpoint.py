@@ -47,7 +47,7 @@ def open_client(
             open_telemetry=False,
         )
     except (anthropic.AnthropicError, ValueError, OSError) as error:
-        raise HaltError(f"The credential cannot be read: {error}") from error
+        raise HaltError(f"No credential can be read: {error} Or set ANTHROPIC_API_KEY.") from error
     check_base_url(str(client.base_url), insecure=insecure)
     _check_credential(client)
     if client.api_key is None or is_official(client) or "x-api-key" in _names(client):

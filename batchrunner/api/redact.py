@@ -16,8 +16,6 @@ _CREDENTIALS = (
     re.compile(r"\b(?<=bearer )[\w.~+/=\\-]{6,}", re.IGNORECASE),
     re.compile(r"(?<=://)[^\s/@:]{0,200}:[^\s/@]{0,200}(?=@)"),
 )
-# C0, DEL, C1, zero-width and bidirectional controls, line and paragraph separators.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"\s+")
 #: Shorter secrets are not looked for: they would blot out ordinary words.
@@ -40,10 +38,10 @@ def without_keys(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def one_line(text: str, secrets: Iterable[str] = (), limit: int = MESSAGE_LIMIT) -> str:
-    """Return *text* fit to be shown: one line of at most *limit* characters, no control characters, no keys."""
+    """Return *text* fit to be shown: one line of at most *limit* printable characters, no keys."""
     # A key must be found whole, so keys go before the text is cut; 20 times the limit bounds the work.
-    cleaned = without_keys(_BLANKS.sub(" ", _UNPRINTABLE.sub(" ", text[: 20 * limit])), secrets)
-    cleaned = without_surrogates(cleaned).strip()
+    shown = "".join([char if char.isprintable() else " " for char in text[: 20 * limit]])
+    cleaned = without_keys(_BLANKS.sub(" ", shown), secrets).strip()
     return cleaned if len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 

@@ -26,7 +26,7 @@ from batchrunner.model import Attempt, ErrorClass, Failure, Outcome
 _TIMEOUT = httpx2.Timeout(None, connect=CONNECT_S)
 #: All that the SDK asks for by name. The rest goes past its knowledge, unchanged, as `extra_body`.
 _NAMED = ("model", "max_tokens", "messages")
-# What the SDK's reading of a stream raises when the events make no sense: they are used as they come, unchecked.
+# What the SDK raises for a request it does not take, and for stream events that make no sense: it uses both unchecked.
 _SENSELESS = (ValueError, AssertionError, RuntimeError, LookupError, AttributeError, TypeError)
 
 
@@ -56,9 +56,9 @@ class SdkSender:
     async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
         """Send *attempt*; see `batchrunner.api.sender.Sender`."""
         try:
-            params = json.loads(attempt.params)
+            params = json.loads(attempt.params.encode())
         except (ValueError, RecursionError) as error:
-            return Failure(ErrorClass.INPUT, one_line(f"the request is not JSON: {error}", self._secrets))
+            return Failure(ErrorClass.INPUT, one_line(f"the request is not JSON in UTF-8: {error}", self._secrets))
         note = SentNote(on_sent)
         outcome = await self._within_deadline(attempt, params, note)
         if is_unauthorized(outcome) and renew_token(self._client):
@@ -88,8 +88,10 @@ class SdkSender:
                     manager = messages.stream(**arguments)
                 return await self._received(manager, self._final)
             return await self._received(_opened(messages.with_streaming_response.create(**arguments)), self._body)
-        except (anthropic.AnthropicError, *BROKEN, *_SENSELESS) as error:
+        except (anthropic.AnthropicError, *BROKEN) as error:
             return self._failure(error, was_sent=note.was_sent)
+        except _SENSELESS as error:
+            return self._unsendable(error)
 
     def _call(self, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return the SDK's resource for *params*, and the arguments of the call."""
@@ -138,9 +140,12 @@ class SdkSender:
             message = await stream.get_final_message()
             if message.stop_reason is None:
                 return Failure(ErrorClass.NETWORK, "the stream broke off before its end", possibly_paid=True)
-            text = json.dumps(message.to_dict(mode="json"), separators=(",", ":"))
-        except (anthropic.AnthropicError, *BROKEN, *_SENSELESS) as error:
+            text = json.dumps(message.to_dict(mode="json", warnings=False), separators=(",", ":"))
+        except (anthropic.AnthropicError, *BROKEN) as error:
             return replace(self._failure(error, was_sent=True), possibly_paid=True)
+        except _SENSELESS as error:
+            text = one_line(f"a stream that makes no sense: {type(error).__name__}: {error}", self._secrets)
+            return Failure(ErrorClass.BAD_RESPONSE, text, possibly_paid=True)
         return self._judge(response, text.encode())
 
     async def _body(self, response: Any) -> Outcome:
@@ -173,14 +178,14 @@ class SdkSender:
             return classify_error(error.status_code, error.response.headers, _body_of(error), secrets=self._secrets)
         if isinstance(error, (anthropic.APIConnectionError, *BROKEN)):
             return failure_of(error, was_sent=was_sent, secrets=self._secrets)
-        if isinstance(error, anthropic.AnthropicError) and not was_sent:
-            return credential_failure(error, secrets=self._secrets)
-        text = one_line(f"{type(error).__name__}: {error}", self._secrets)
-        if was_sent:
-            return Failure(ErrorClass.BAD_RESPONSE, f"the answer makes no sense: {text}", possibly_paid=True)
+        return credential_failure(error, secrets=self._secrets)
+
+    def _unsendable(self, error: Exception) -> Failure:
+        """Return the failure of a call that the SDK itself refused: nothing of the answer was read by then."""
         if isinstance(error, TypeError) and "authentication" in str(error):
             return Failure(ErrorClass.AUTHENTICATION, "there is no credential")
-        return Failure(ErrorClass.INPUT, f"the request cannot be sent: {text}")
+        text = one_line(f"the request cannot be sent: {type(error).__name__}: {error}", self._secrets)
+        return Failure(ErrorClass.INPUT, text)
 
 
 def _is_stream(attempt: Attempt) -> bool:

@@ -160,8 +160,8 @@ def _not_json(error: json.JSONDecodeError) -> str:
         return f"the JSON ends too early (column {column}): each request must stand on one line, whole"
     if error.msg.startswith("Unterminated string"):
         return f"a string that begins at column {column} does not end: each request must stand on one line, whole"
-    if error.msg == "Extra data" and "\r" in text[: error.pos]:
-        return f"more than one JSON value (column {column}): lines must end in LF or CRLF, not in CR alone"
     if error.msg == "Extra data":
-        return f"more than one JSON value (column {column}): each request needs a line of its own"
+        bare_cr = "\r" in text[: error.pos]
+        remedy = "lines must end in LF or CRLF, not in CR alone" if bare_cr else "each request needs a line of its own"
+        return f"more than one JSON value (column {column}): {remedy}"
     return f"not JSON: {error.msg} (column {column}): {shown(text[error.pos : error.pos + 20])}"

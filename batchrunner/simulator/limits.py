@@ -179,4 +179,4 @@ def _headers(name: str, limit: int, left: float, full_s: float, utc_now: datetim
     prefix = f"anthropic-ratelimit-{name}"
     yield f"{prefix}-limit", str(limit)
     yield f"{prefix}-remaining", str(shown)
-    yield f"{prefix}-reset", full_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    yield f"{prefix}-reset", full_at.isoformat()[:19] + "Z"

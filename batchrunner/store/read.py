@@ -55,19 +55,19 @@ FAILED = """SELECT custom_id, line, error_class, error_message AS message, attem
     FROM requests INDEXED BY requests_line
     WHERE line IS NOT NULL AND state = 'failed' AND (:error_class IS NULL OR error_class = :error_class)
     ORDER BY line"""
-# A full walk in the order of the primary key: no attempt is sorted, none is held.
-_UNANSWERED = "WHERE a.possibly_paid = 1 OR (a.ended_at IS NULL AND a.run_id IS NOT :living)"
-DUPLICATES_COUNT = "SELECT count(*) AS n FROM attempts a " + _UNANSWERED
-DUPLICATES = (
-    """SELECT q.custom_id, q.line, a.number, a.started_at, a.ended_at, a.error_class, r.ending,
-           EXISTS (SELECT 1 FROM attempts n WHERE n.seq = a.seq AND n.number > a.number) AS sent_again
-    FROM attempts a CROSS JOIN requests q ON q.seq = a.seq LEFT JOIN runs r ON r.id = a.run_id """
-    + _UNANSWERED
-    + " ORDER BY a.seq, a.number"
-)
+# A full walk in the order of the primary key: no attempt is sorted, none is held. Only this fixed text is ever put in.
+_UNANSWERED = "(a.possibly_paid = 1 OR (a.ended_at IS NULL AND a.run_id IS NOT :living))"
+_DUPLICATES_COUNT = "SELECT count(*) AS n FROM attempts a WHERE {unanswered}"
+_DUPLICATES = """SELECT q.custom_id, q.line, a.number, a.started_at, a.ended_at, a.error_class, r.ending,
+        EXISTS (SELECT 1 FROM attempts n WHERE n.seq = a.seq AND n.number > a.number) AS sent_again
+    FROM attempts a CROSS JOIN requests q ON q.seq = a.seq LEFT JOIN runs r ON r.id = a.run_id
+    WHERE {unanswered} ORDER BY a.seq, a.number"""
+DUPLICATES_COUNT = _DUPLICATES_COUNT.format(unanswered=_UNANSWERED)
+DUPLICATES = _DUPLICATES.format(unanswered=_UNANSWERED)
 METADATA = """SELECT i.metadata FROM requests q INDEXED BY requests_line CROSS JOIN inputs i ON i.seq = q.seq
     WHERE q.line IS NOT NULL AND i.metadata IS NOT NULL ORDER BY q.line"""
-EXPORT = "SELECT " + ", ".join(EXPORT_COLUMNS) + ", metadata FROM results_flat WHERE line IS NOT NULL ORDER BY line"
+_EXPORT = "SELECT {columns}, metadata FROM results_flat WHERE line IS NOT NULL ORDER BY line"
+EXPORT = _EXPORT.format(columns=", ".join(EXPORT_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,8 @@ class Reader:
 
     def export_rows(self) -> Iterator[sqlite3.Row]:
         """Yield one row per request of the latest input, in its order: `EXPORT_COLUMNS`, then `metadata` (JSON text)."""
-        yield from self._conn.execute(EXPORT)
+        if self.job() is not None:
+            yield from self._conn.execute(EXPORT)
 
     def metadata(self) -> Iterator[str]:
         """Yield the metadata (JSON object text) of the requests that have any, in the order of the input."""

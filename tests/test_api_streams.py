@@ -1,0 +1,227 @@
+"""Streams and what else only the SDK does: every odd end of a stream is a failure, never half an answer."""
+
+import json
+import warnings
+from typing import Any
+
+import anyio
+import pytest
+from anthropic import AsyncAnthropic
+
+from api_helpers import HANG, KEY, MESSAGE, RESET, Step, attempt, events, reply, scripted, settle, sse
+from batchrunner.api.sdk import SdkSender
+from batchrunner.api.sender import open_senders
+from batchrunner.model import Attempt, ErrorClass, Failure, Outcome, Success
+
+E = ErrorClass
+WHOLE = events()
+ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+
+
+def nothing() -> None:
+    """Be told."""
+
+
+async def streamed(*script: Step, request: Attempt | None = None) -> Outcome:
+    with anyio.fail_after(10):
+        async with scripted(script) as server, open_senders(server.url, api_key=KEY) as senders:
+            outcome = await senders.send(request or attempt(stream=True), nothing)
+            assert len(server.arrivals) == 1
+    return outcome
+
+
+async def test_a_stream_comes_out_as_the_message_it_tells() -> None:
+    outcome = await streamed(sse(*WHOLE), "close")
+    assert isinstance(outcome, Success)
+    data = json.loads(outcome.message)
+    assert (data["type"], data["content"], data["stop_reason"]) == (
+        "message",
+        [{"type": "text", "text": "Hello"}],
+        "end_turn",
+    )
+    assert (outcome.text, outcome.usage.input_tokens, outcome.usage.output_tokens) == ("Hello", 3, 2)
+    assert (outcome.api_request_id, outcome.blocks) == ("req_scripted", 1)
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ([sse(*WHOLE[:3]), "close"], E.NETWORK),
+        ([sse(*WHOLE[:5]), "close"], E.NETWORK),
+        ([sse(*events(stop_reason=None)), "close"], E.NETWORK),
+        ([sse(*WHOLE[:4]), RESET], E.NETWORK),
+        ([sse(*WHOLE[:4], length=90_000), "close"], E.NETWORK),
+        ([sse(*WHOLE[:4], ERROR), "close"], E.OVERLOADED),
+        ([sse(*WHOLE[:4], b"event: error\ndata: upstream is gone\n\n"), "close"], E.BAD_RESPONSE),
+        ([sse(*WHOLE[:4], b"event: content_block_delta\ndata: {not json\n\n"), "close"], E.BAD_RESPONSE),
+        ([sse(WHOLE[0], WHOLE[3]), "close"], E.BAD_RESPONSE),
+        ([sse(WHOLE[0], {"type": "content_block_delta", "index": 0}), "close"], E.BAD_RESPONSE),
+        ([sse(*WHOLE[1:]), "close"], E.BAD_RESPONSE),
+        ([sse(b"event: message_start\ndata: []\n\n"), "close"], E.BAD_RESPONSE),
+        ([sse(b"event: ping\ndata: \xff\xfe\n\n"), "close"], E.BAD_RESPONSE),
+        ([sse(), "close"], E.BAD_RESPONSE),
+        ([reply("<html><title>Login</title></html>")], E.BAD_RESPONSE),
+        ([reply("null")], E.BAD_RESPONSE),
+        ([reply(ERROR)], E.OVERLOADED),
+        ([reply(b"cut", length=500), "close"], E.NETWORK),
+    ],
+)
+async def test_a_stream_that_does_not_end_well_is_a_failure(script: list[Step], expected: ErrorClass) -> None:
+    outcome = await streamed(*script)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class is expected
+    assert outcome.possibly_paid or script[0] == reply(ERROR)
+
+
+async def test_the_error_status_of_a_stream_counts() -> None:
+    outcome = await streamed(reply(ERROR, 529, "retry-after: 3"))
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_class, outcome.retry_after_s, outcome.possibly_paid) == (E.OVERLOADED, 3.0, False)
+
+
+async def test_an_answer_in_one_piece_is_taken_from_a_server_that_does_not_stream() -> None:
+    outcome = await streamed(reply())
+    assert isinstance(outcome, Success)
+    assert json.loads(outcome.message) == MESSAGE
+
+
+async def test_unknown_events_and_blocks_are_passed_over() -> None:
+    block = {"type": "content_block_start", "index": 1, "content_block": {"type": "block_of_tomorrow", "x": 1}}
+    more = [{"type": "event_of_tomorrow", "x": 1}, block, {"type": "content_block_stop", "index": 1}]
+    outcome = await streamed(sse(*WHOLE[:5], *more, *WHOLE[5:]), "close")
+    assert isinstance(outcome, Success)
+    assert (outcome.text, outcome.blocks) == ("Hello", 2)
+
+
+async def test_lone_surrogates_in_a_stream_stay_storable() -> None:
+    outcome = await streamed(sse(*events("a\ud800b")), "close")
+    assert isinstance(outcome, Success)
+    assert outcome.text == "a\ufffdb"
+    assert "\\ud800" in outcome.message
+    outcome.message.encode()
+
+
+async def test_the_total_deadline_ends_a_stream() -> None:
+    outcome = await streamed(sse(*WHOLE[:4]), HANG, request=attempt(stream=True, timeout_s=0.15))
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_class, outcome.possibly_paid) == (E.TIMEOUT, True)
+
+
+async def test_a_cancellation_lets_a_stream_end_that_has_begun() -> None:
+    go_on, ended = anyio.Event(), anyio.Event()
+    outcomes: list[Outcome] = []
+    whole = sse(*WHOLE)
+    script: list[Step] = [whole[:-9], go_on, whole[-9:], "close"]
+    async with (
+        scripted(script) as server,
+        open_senders(server.url, api_key=KEY) as senders,
+        anyio.create_task_group() as group,
+    ):
+        scope = anyio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                outcomes.append(await senders.send(attempt(stream=True), nothing))
+            ended.set()
+
+        group.start_soon(run)
+        await server.arrived.wait()
+        await settle()
+        scope.cancel()
+        await settle()
+        go_on.set()
+        with anyio.fail_after(5):
+            await ended.wait()
+    assert [type(outcome) for outcome in outcomes] == [Success]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_parameters_that_the_sdk_does_not_know_are_sent_as_they_are(is_stream: bool) -> None:
+    extra: dict[str, Any] = {
+        "temperature": 0.2,
+        "timeout": 3,
+        "extra_body": 4,
+        "output_format": {"a": 1},
+        "thinking": 5,
+    }
+    async with scripted([sse(*WHOLE), "close"]) as server, AsyncAnthropic(api_key=KEY, base_url=server.url) as client:
+        await SdkSender(client).send(attempt(stream=is_stream, **extra), nothing)
+    sent = json.loads(server.arrivals[0].body)
+    assert {key: sent[key] for key in extra} == extra
+    assert sent.get("stream", False) is is_stream
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_beta_features_become_headers(is_stream: bool) -> None:
+    request = attempt(stream=is_stream, betas=["beta-of-tomorrow-2026-12-01"], mcp_servers=[])
+    script: list[Step] = [sse(*WHOLE), "close"] if is_stream else [reply()]
+    async with scripted(script) as server, open_senders(server.url, api_key=KEY) as senders:
+        assert isinstance(await senders.send(request, nothing), Success)
+    (arrival,) = server.arrivals
+    assert "beta-of-tomorrow-2026-12-01" in arrival.headers["anthropic-beta"]
+    body = json.loads(arrival.body)
+    assert "betas" not in body
+    assert body["mcp_servers"] == []
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_advice_on_models_is_no_error(is_stream: bool) -> None:
+    request = attempt(stream=is_stream, model="claude-opus-4-0")
+    script: list[Step] = [sse(*WHOLE), "close"] if is_stream else [reply()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        async with scripted(script) as server, AsyncAnthropic(api_key=KEY, base_url=server.url) as client:
+            outcome = await SdkSender(client).send(request, nothing)
+        assert list(warnings.filters) == before
+    assert isinstance(outcome, Success)
+
+
+async def test_long_answers_are_streamed_and_short_ones_are_not() -> None:
+    scripts: list[list[Step]] = [[reply()], [sse(*WHOLE), "close"], [reply()]]
+    async with scripted(*scripts) as server, open_senders(server.url, api_key=KEY) as senders:
+        for request in (attempt(max_tokens=21_333), attempt(max_tokens=21_334), attempt('say "betas"')):
+            assert isinstance(await senders.send(request, nothing), Success)
+    assert [json.loads(arrival.body).get("stream") for arrival in server.arrivals] == [None, True, None]
+
+
+class Refusing:
+    """Stands for a client whose call fails before anything is sent."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    @property
+    def messages(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(ValueError("no"), E.INPUT), (TypeError("Could not resolve authentication method"), E.AUTHENTICATION)],
+)
+async def test_a_call_that_the_client_refuses_is_a_failure(error: Exception, expected: ErrorClass) -> None:
+    async with open_senders(client=Refusing(error)) as senders:
+        outcome = await senders.send(attempt(), nothing)
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_class, outcome.possibly_paid) == (expected, False)
+
+
+async def test_a_client_without_credential_is_a_failure_of_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "ANTHROPIC_CONFIG_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    async with AsyncAnthropic(base_url="http://127.0.0.1:9") as client, open_senders(client=client) as senders:
+        outcome = await senders.send(attempt(), nothing)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class is E.AUTHENTICATION
+
+
+async def test_a_request_that_is_no_json_is_the_inputs_fault() -> None:
+    request = attempt(stream=True)
+    object.__setattr__(request, "params", "{nonsense")
+    async with open_senders("http://127.0.0.1:9", api_key=KEY) as senders:
+        outcome = await senders.send(request, nothing)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class is E.INPUT
