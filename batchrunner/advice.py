@@ -13,18 +13,18 @@ class Advice:
 
     meaning: str
     remedy: str
-    command: str  #: `{job}` stands for the job file.
+    command: str  #: `{job}` stands for the job file or the store, `{input}` for the job file.
 
-    def command_for(self, job: str) -> str:
-        """Return the command with *job*, the job file as one types it in a shell."""
-        return self.command.replace("{job}", job)
+    def command_for(self, job: str, input_: str) -> str:
+        """Return the command with *job* and *input_* as one types them in a shell."""
+        return self.command.format(job=job, input=input_)
 
 
 def _again(error_class: ErrorClass, more: str = "") -> str:
     return f"batchrunner retry {{job}} --class {error_class}{more}"
 
 
-_RERUN = "batchrunner run {job} --on-change rerun"
+_RERUN = "batchrunner run {input} --on-change rerun"
 _LATER = "Another try can succeed."
 
 _E = ErrorClass

@@ -76,6 +76,9 @@ def test_a_usable_address_passes(url: str) -> None:
         ("https://", "https://host"),
         ("https://[nonsense", "read"),
         ("https://relay.example:port", "read"),
+        ("https://relay.example /", "https://host"),
+        ("https://relay.example\n", "https://host"),
+        ("https://relay.example\\@evil.example", "user name"),
     ],
 )
 def test_a_wrong_address_is_refused_with_a_remedy(url: str, hint: str) -> None:
@@ -111,12 +114,8 @@ async def test_a_mangled_key_is_refused_and_not_shown(key: str) -> None:
 
 async def test_a_profile_that_does_not_exist_is_a_halt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_PROFILE", "of-nobody")
-    with pytest.raises(HaltError):
-        async with open_senders("http://127.0.0.1:9") as senders:
-            outcome = await senders.send(attempt(), nothing)
-            assert isinstance(outcome, Failure)
-            assert outcome.error_class is ErrorClass.AUTHENTICATION
-            raise HaltError("found when sending, which is as good")
+    with pytest.raises(HaltError, match="of-nobody"):
+        open_client("http://127.0.0.1:9")
 
 
 async def test_only_the_official_host_is_official() -> None:

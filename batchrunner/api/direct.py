@@ -152,7 +152,8 @@ class DirectSender:
 def _messages_url(client: anthropic.AsyncAnthropic) -> URL:
     query = client.qs.stringify(cast("dict[str, Any]", client.default_query)) if client.default_query else ""
     address = str(client.base_url).rstrip("/") + "/v1/messages"
-    return URL(f"{address}?{query}" if query else address, encoded=True)
+    # Like the SDK: a space is %20, not a plus.
+    return URL(f"{address}?{query.replace('+', '%20')}" if query else address, encoded=True)
 
 
 def _headers(client: anthropic.AsyncAnthropic) -> CIMultiDict[str]:

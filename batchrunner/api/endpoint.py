@@ -3,6 +3,7 @@
 import os
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
@@ -58,19 +59,20 @@ def open_client(
 def check_base_url(base_url: str, *, insecure: bool = False) -> None:
     """Raise `UsageError`, naming the remedy, if requests must not go to *base_url*."""
     try:
-        url = httpx2.URL(base_url)
-    except (httpx2.InvalidURL, ValueError) as error:
+        url = urlsplit(base_url)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
         raise UsageError(f"The base URL cannot be read: {error}") from error
-    if url.userinfo:
+    if "@" in url.netloc:
         raise UsageError("The base URL holds a user name or a password: take it out, credentials have their own place.")
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not host or not _VISIBLE.fullmatch(base_url):
         raise UsageError(f"The base URL {base_url!r} must be like https://host, optionally with a path.")
     if url.query or url.fragment:
         raise UsageError(f"The base URL {base_url!r} must end with the path: take out what follows '?' or '#'.")
     if _VERSION_SUFFIX.search(url.path):
         shorter = _VERSION_SUFFIX.sub("", base_url) or base_url
         raise UsageError(f"The base URL must not contain /v1, it is added to it: use {shorter}")
-    if url.scheme == "http" and not insecure and not is_loopback(url.host):
+    if url.scheme == "http" and not insecure and not is_loopback(host):
         raise UsageError(
             f"The base URL {base_url!r} would send the key unencrypted: use https, or --insecure-base-url if you must."
         )
@@ -84,7 +86,7 @@ def is_official(client: Any) -> bool:
 
 def secrets_of(client: Any) -> tuple[str, ...]:
     """Return the literal credentials of *client*, for redaction."""
-    found = (getattr(client, name, None) for name in ("api_key", "auth_token", "aws_secret_key", "aws_session_token"))
+    found = (getattr(client, name, None) for name in ("api_key", "auth_token", "access_token", "aws_secret_key", "aws_session_token"))
     return tuple(value for value in found if isinstance(value, str) and value)
 
 

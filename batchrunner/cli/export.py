@@ -61,7 +61,7 @@ class _Terminal:
 
 
 def _stdout() -> Sink:
-    stdout: Sink = click.get_binary_stream("stdout")
+    stdout = sys.stdout.buffer
     return _Terminal(stdout) if sys.stdout.isatty() else stdout
 
 

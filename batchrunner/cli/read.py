@@ -45,7 +45,7 @@ def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates
     now = datetime.now(UTC)
     with Reader(find_store(jobfile, db)) as reader:
         survey = take_survey(reader, now)
-        commands = next_commands(survey, as_typed(jobfile, db))
+        commands = next_commands(survey, Names.of(jobfile, db, survey.job))
         if as_json:
             report = survey.as_json() | {"next": [command for command, _ in commands]}
             if possible_duplicates:
@@ -75,16 +75,16 @@ def errors(jobfile: Path, db: Path | None, *, as_json: bool, error_class: str | 
 
     JOBFILE is the job file or its store.
     """
-    job = as_typed(jobfile, db)
     with Reader(find_store(jobfile, db)) as reader:
+        names = Names.of(jobfile, db, reader.job())
         if as_json:
-            click.echo(json.dumps(_errors_report(reader, error_class, job, rows=rows), indent=2))
+            click.echo(json.dumps(_errors_report(reader, error_class, names, rows=rows), indent=2))
         elif rows:
             for failed in reader.failed_requests(error_class):
                 place = f"{failed.custom_id}  line {failed.line}  {failed.error_class}  {_attempts(failed.attempts)}"
                 say(f"{visible(place)}  {visible(failed.message)}")
         else:
-            for line in _error_lines(reader, error_class, job):
+            for line in _error_lines(reader, error_class, names):
                 say(line)
 
 
@@ -97,8 +97,25 @@ def find_store(jobfile: Path, db: Path | None) -> Path:
     return store_path(jobfile)
 
 
-def as_typed(jobfile: Path, db: Path | None) -> str:
-    """Return the job file (and the store, if one was named) as one types them in a shell."""
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How one names the job in the next command, quoted for a shell."""
+
+    job: str  #: As it was named now: job file or store.
+    input: str  #: The job file: `run` takes no store.
+
+    @classmethod
+    def of(cls, jobfile: Path, db: Path | None, job: Job | None) -> "Names":
+        """Return the names for what the command line gave; *job* knows the job file where only the store was named."""
+        given = _typed(jobfile, db)
+        if job is None or db is not None or store_path(jobfile) != jobfile:
+            return cls(given, given)
+        source = Path(job.input_path)
+        beside = store_path(source).absolute() == jobfile.absolute()
+        return cls(given, _typed(source, None if beside else jobfile))
+
+
+def _typed(jobfile: Path, db: Path | None) -> str:
     job = shlex.quote(str(jobfile))
     return job if db is None else f"{job} --db {shlex.quote(str(db))}"
 
@@ -202,11 +219,12 @@ def _worked_s(run: Run, now: datetime) -> float:
     return max(0.0, _seconds(run.started_at, last))
 
 
-def next_commands(survey: Survey, job: str) -> list[tuple[str, str]]:
-    """Return what to type next, each command with what it does; *job* is the job file as typed."""
+def next_commands(survey: Survey, names: Names) -> list[tuple[str, str]]:
+    """Return what to type next, each command with what it does."""
     if survey.job is None:
-        return [] if survey.running else [(f"batchrunner run {job}", "take the job file in and send its requests")]
-    p = survey.progress
+        run = f"batchrunner run {names.input}"
+        return [] if survey.running else [(run, "take the job file in and send its requests")]
+    p, job = survey.progress, names.job
     commands = []
     if p.pending and not survey.running:
         commands.append((f"batchrunner resume {job}", "send what is pending"))
@@ -286,11 +304,11 @@ def duplicate_line(found: PossibleDuplicate) -> str:
     return visible(f"{found.custom_id}  {line}  attempt {found.number}  {found.started_at}  {found.reason}  {again}")
 
 
-def _errors_report(reader: Reader, error_class: str | None, job: str, *, rows: bool) -> dict[str, Any]:
+def _errors_report(reader: Reader, error_class: str | None, names: Names, *, rows: bool) -> dict[str, Any]:
     report: dict[str, Any] = {
         "store": str(reader.path),
         "failed": reader.progress().failed,
-        "groups": [_group_report(group, job) for group in reader.failure_groups(error_class)],
+        "groups": [_group_report(group, names) for group in reader.failure_groups(error_class)],
         "retrying": reader.unsettled(),
     }
     if rows:
@@ -298,18 +316,22 @@ def _errors_report(reader: Reader, error_class: str | None, job: str, *, rows: b
     return report
 
 
-def _group_report(group: FailureGroup, job: str) -> dict[str, Any]:
+def _group_report(group: FailureGroup, names: Names) -> dict[str, Any]:
     advice = ADVICE[ErrorClass(group.error_class)]
-    explained = {"meaning": advice.meaning, "remedy": advice.remedy, "command": advice.command_for(job)}
+    explained = {
+        "meaning": advice.meaning,
+        "remedy": advice.remedy,
+        "command": advice.command_for(names.job, names.input),
+    }
     return dataclasses.asdict(group) | explained
 
 
-def _error_lines(reader: Reader, error_class: str | None, job: str) -> Iterator[str]:
+def _error_lines(reader: Reader, error_class: str | None, names: Names) -> Iterator[str]:
     groups = reader.failure_groups(error_class, limit=_GROUPS_SHOWN)
     if not groups:
         yield f"No request has failed{f' as {error_class}' if error_class else ''}."
     for group in groups:
-        yield from _group_lines(group, job)
+        yield from _group_lines(group, names)
         yield ""
     failed = reader.progress().failed
     rest = failed - sum(group.count for group in groups)
@@ -324,7 +346,7 @@ def _error_lines(reader: Reader, error_class: str | None, job: str) -> Iterator[
         yield visible(f"The last run {run.ending} at {run.ended_at}: {run.reason}")
 
 
-def _group_lines(group: FailureGroup, job: str) -> Iterator[str]:
+def _group_lines(group: FailureGroup, names: Names) -> Iterator[str]:
     advice = ADVICE[ErrorClass(group.error_class)]
     width = screen_width()
     yield clip(f"{count(group.count)} × {group.error_class}: {visible(group.message)}", width)
@@ -332,7 +354,7 @@ def _group_lines(group: FailureGroup, job: str) -> Iterator[str]:
     yield clip(visible(f"    such as {', '.join(group.custom_ids)}{more}"), width)
     yield f"    between {group.first_at} and {group.last_at}"
     yield f"    {advice.meaning} {advice.remedy}"
-    yield visible(f"    {advice.command_for(job)}")
+    yield visible(f"    {advice.command_for(names.job, names.input)}")
 
 
 def screen_width() -> int:

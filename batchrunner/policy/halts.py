@@ -1,5 +1,7 @@
 """When a failure is everybody's: a dead key, an empty account, a wrong address, a mistake in every row."""
 
+from dataclasses import replace
+
 from batchrunner.model import Decision, ErrorClass, Fail, Failure, Halt, Retry
 from batchrunner.policy.signature import signature
 
@@ -7,6 +9,17 @@ from batchrunner.policy.signature import signature
 OPENING = 20
 #: On a gateway one refusal may come from one bad channel of many: it takes two in a row.
 GATEWAY_PATIENCE = 2
+
+#: What to look at, by class; follows what the server said.
+REMEDIES = {
+    ErrorClass.AUTHENTICATION: (
+        "Look at ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN): is it set, whole, not revoked, and meant for this endpoint?"
+    ),
+    ErrorClass.PERMISSION: "The key may not do this, or not from here: look at its workspace, its models and your region.",
+    ErrorClass.BILLING: "Add credit or raise the spend limit, then run the same command again.",
+    ErrorClass.ENDPOINT: "Look at ANTHROPIC_BASE_URL or --base-url: it should end before /v1.",
+    ErrorClass.NOT_FOUND: "The endpoint does not offer this model: look at --model and at the lines that name one.",
+}
 
 _PERMANENT = {ErrorClass.INVALID, ErrorClass.TOO_LARGE}
 _SECOND_LOOK_S = 1.0
@@ -33,7 +46,7 @@ class HaltWatch:
             self._refusals += 1
             if self._refusals < self._patience:
                 return Retry(now + _SECOND_LOOK_S, counted=False)
-            return decision
+            return _explained(failure, decision)
         self._refusals = 0
         if isinstance(decision, Fail):
             return self._opening(failure)
@@ -52,3 +65,9 @@ class HaltWatch:
         if self._finished == OPENING and self._first_signature is not None:
             return Halt(f"The first {OPENING} requests all failed alike: {failure.message}")
         return Fail()
+
+
+def _explained(failure: Failure, halt: Halt) -> Halt:
+    remedy = REMEDIES.get(failure.error_class)
+    said = f"{failure.message.rstrip('.')} ({failure.error_class})."
+    return replace(halt, reason=f"{said} {remedy}" if remedy else said)
