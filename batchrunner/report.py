@@ -16,7 +16,7 @@ class Job:
     """What to work on."""
 
     store: Path
-    source: Source | None  #: None: the store alone (`resume`, `retry`).
+    source: Source | None = None  #: None: the store alone (`resume`, `retry`).
     on_change: str | None = None  #: keep, rerun, or None to stop at changed requests.
     put_back: Selection | None = None  #: Failed requests to make pending again first (`retry`).
     durability: str = "full"

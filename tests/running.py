@@ -10,10 +10,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from datetime import datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 
@@ -37,6 +36,7 @@ MODEL = "claude-haiku-4-5"
 def job_file(path: Path, prompts: Sequence[Any]) -> Path:
     """Write a job file: strings become {"id", "prompt"} lines, everything else stands as JSON."""
     lines = [{"id": f"r{i}", "prompt": p} if isinstance(p, str) else p for i, p in enumerate(prompts)]
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
@@ -161,6 +161,8 @@ def paid_extra(store: Path, ledger: WatchedLedger) -> dict[str, int]:
 class RunningCommand:
     """`batchrunner ...` as a process in a group of its own."""
 
+    living: ClassVar[list["RunningCommand"]] = []
+
     def __init__(self, *args: str, url: str | None = None, cwd: Path, key: str | None = KEY) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
         env |= {"ANTHROPIC_API_KEY": key} if key else {}
@@ -169,7 +171,7 @@ class RunningCommand:
             [sys.executable, "-m", "batchrunner", *args],
             cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
-        self.started = datetime.now().astimezone()
+        self.living.append(self)
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -187,6 +189,18 @@ class RunningCommand:
             self.stdout, self.stderr = self.process.communicate()
             raise AssertionError(f"the command did not end\n{self.stdout}\n{self.stderr}") from None
         return self
+
+    @classmethod
+    def end_all(cls) -> None:
+        """End what a failed test left running."""
+        while cls.living:
+            process = cls.living.pop().process
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
     @property
     def code(self) -> int:

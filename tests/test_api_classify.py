@@ -46,6 +46,8 @@ BODIES: list[tuple[str, int | None, Any, ErrorClass]] = [
     ("own limit", 400, api("invalid_request_error", "You have reached your specified API usage limits."), E.BILLING),
     ("workspace limit", 400, api("invalid_request_error", "You have reached your specified workspace API usage limits."), E.BILLING),
     ("on hold", 400, api("invalid_request_error", "on hold", "organization_on_hold"), E.PERMISSION),
+    ("disabled", 400, api("invalid_request_error", "This organization has been disabled."), E.PERMISSION),
+    ("permission, talking of limits", 403, api("permission_error", "you may not change the rate limit"), E.PERMISSION),
     ("key disabled", 400, api("invalid_request_error", "key", "cmek_key_disabled"), E.PERMISSION),
     ("key", 401, api("authentication_error", "invalid x-api-key"), E.AUTHENTICATION),
     ("payment", 402, api("billing_error", "There is an issue with your payment method"), E.BILLING),

@@ -1,6 +1,7 @@
 """What every sender does alike: the direct one, the SDK's over our connections, and the SDK's over its own."""
 
 import json
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import httpx2
 import pytest
 from anthropic import AsyncAnthropic
 
-from api_helpers import HANG, KEY, MESSAGE, RESET, Step, attempt, reply, scripted, settle, zipped
+from api_helpers import HANG, KEY, MESSAGE, RESET, Step, attempt, events, reply, scripted, settle, sse, zipped
 from batchrunner.api.direct import DirectSender
 from batchrunner.api.endpoint import open_client
 from batchrunner.api.sdk import SdkSender
@@ -409,3 +410,33 @@ async def test_half_a_surrogate_pair_is_the_inputs_fault(kind: str) -> None:
         outcome = await sender.send(request, sent)
     assert isinstance(outcome, Failure)
     assert (outcome.error_class, sent.count, len(server.arrivals)) == (E.INPUT, 0, 0)
+
+
+def garbled(raw: bytes, chance: random.Random) -> bytes:
+    """Return *raw* with a few bytes changed, lost or added, or cut off."""
+    data = bytearray(raw)
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        place = chance.randrange(len(data) or 1)
+        kind = chance.randrange(4)
+        if kind == 0:
+            data[place : place + 1] = chance.randbytes(1)
+        elif kind == 1:
+            del data[place : place + chance.randrange(1, 20)]
+        elif kind == 2:
+            data[place:place] = chance.randbytes(3)
+        else:
+            del data[chance.randrange(place, len(data) + 1) :]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_garbled_answers_never_raise(kind: str, is_stream: bool) -> None:
+    chance = random.Random(f"{kind} {is_stream}")
+    wholes = (GOOD, CHUNKED, zipped(MESSAGE), sse(*events()), error(500))
+    scripts: list[list[Step]] = [[garbled(chance.choice(wholes), chance), "close"] for _ in range(80)]
+    async with scripted(*scripts) as server, sender_to(kind, server.url) as sender:
+        for _ in scripts:
+            outcome = await sender.send(attempt(stream=is_stream, timeout_s=0.5), Counter())
+            assert isinstance(outcome, Success | Failure)
+            assert KEY not in repr(outcome)
+            (outcome.message + (outcome.text if isinstance(outcome, Success) else outcome.body or "")).encode()

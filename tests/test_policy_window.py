@@ -157,7 +157,7 @@ def test_rates_are_read(text: str, expected: Rate) -> None:
     "text",
     [
         "", "/", "5", "5/", "/s", "5/0s", "0/s", "-5/s", "5/-1s", "1e3/s", "5/inf", "5/nan", "5/s/s", "5.5/s", "5/1e3s",
-        "5/day", "9999999999/s", "5/0.0001s", "5/.s", "5/0.000min", "5 per s",
+        "5/day", "9999999999/s", "5/0.0001s", "5/.s", "5/0.000min", "5 per s", "5/745h", "5/9999999s",
     ],
 )  # fmt: skip
 def test_what_is_no_rate_is_refused(text: str) -> None:

@@ -86,7 +86,10 @@ def is_official(client: Any) -> bool:
 
 def secrets_of(client: Any) -> tuple[str, ...]:
     """Return the literal credentials of *client*, for redaction."""
-    found = (getattr(client, name, None) for name in ("api_key", "auth_token", "access_token", "aws_secret_key", "aws_session_token"))
+    found = (
+        getattr(client, name, None)
+        for name in ("api_key", "auth_token", "access_token", "aws_secret_key", "aws_session_token")
+    )
     return tuple(value for value in found if isinstance(value, str) and value)
 
 

@@ -22,14 +22,14 @@ class Rule:
     phrases: tuple[str, ...] = ()  #: Anywhere in the text, unless it may echo the request.
     openings: tuple[str, ...] = ()  #: At the start of the message; believed even in an echo.
     sequences: tuple[tuple[str, str], ...] = ()  #: A word, and soon after it another one; as phrases.
-    anthropic_only: bool = False  #: Only if the body is the API's own.
+    is_anthropic: bool | None = None  #: Only in the API's own bodies, or only in others'; None: in both.
     status_is_enough: bool = False  #: The status alone is a finding.
 
     def fits(self, status: int | None, evidence: Evidence) -> bool:
         """Whether this row speaks of the error."""
         if self.statuses and status not in self.statuses:
             return False
-        if self.anthropic_only and not evidence.is_anthropic:
+        if self.is_anthropic is not None and self.is_anthropic is not evidence.is_anthropic:
             return False
         if self.status_is_enough or self.codes & evidence.codes:
             return True
@@ -94,6 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ErrorClass.PERMISSION,
         codes=frozenset({"organization_on_hold", "cmek_key_disabled", "claude_code_key_creator_not_member"}),
+        openings=("this organization has been disabled", "your organization has been disabled"),
     ),
     Rule(ErrorClass.TOO_LARGE, codes=frozenset({"request_too_large", "request_body_too_large_after_decoding"})),
     Rule(ErrorClass.TOO_LARGE, statuses=frozenset({413}), status_is_enough=True),
@@ -117,7 +118,7 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.INVALID,
         statuses=frozenset({404}),
         phrases=("file", "container", "skill", "thread"),
-        anthropic_only=True,
+        is_anthropic=True,
     ),
     Rule(
         ErrorClass.AUTHENTICATION,
@@ -138,6 +139,7 @@ RULES: tuple[Rule, ...] = (
             "missing api key",
             "令牌",
         ),
+        is_anthropic=False,
     ),
     Rule(
         ErrorClass.RAMP,
@@ -169,6 +171,7 @@ RULES: tuple[Rule, ...] = (
         ErrorClass.RATE_LIMITED,
         statuses=frozenset({400, 403, 500}),
         phrases=("too many requests", "rate limit", "rate_limit", "throttl"),
+        is_anthropic=False,
     ),
     Rule(ErrorClass.PERMISSION, phrases=("request not allowed", "unsupported countr"), statuses=frozenset({400, 403})),
     Rule(ErrorClass.TIMEOUT, codes=frozenset({"timeout_error"})),

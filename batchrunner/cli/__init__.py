@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -65,4 +66,10 @@ def main(args: list[str] | None = None) -> Any:
         # The reader of our output has gone (`| head`): not an error. Python would complain again while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = Exit.OK
+    except Exception:  # noqa: BLE001 - the last door: what gets here is our mistake and must say so
+        traceback.print_exc()
+        click.echo(
+            "batchrunner: this is a mistake of ours; saved answers are safe. Please report the lines above.", err=True
+        )
+        code = Exit.BUG
     sys.exit(int(code) if isinstance(code, int) else 0)

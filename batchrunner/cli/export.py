@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from batchrunner.cli import options
-from batchrunner.cli.read import find_store
+from batchrunner.cli.read import find_store, reader_may_leave
 from batchrunner.export import ExportReport, Format, Sink
 from batchrunner.export import export as write_export
 from batchrunner.screen import count, visible
@@ -25,6 +25,7 @@ from batchrunner.store.read import Reader
 )
 @click.option("-f", "--force", is_flag=True, help="Replace the file if it exists.")
 @click.option("--raw-csv", is_flag=True, help="Leave cells as they are that a spreadsheet would take for formulas.")
+@reader_may_leave()
 def export(jobfile: Path, db: Path | None, output: Path | None, fmt: str | None, *, force: bool, raw_csv: bool) -> None:
     """Write a row for every request of JOBFILE, in its order, with status, answer, tokens and metadata.
 

@@ -39,6 +39,13 @@ shaping = _all(
         help="Any other parameter for lines that do not set it; repeatable.",
     ),
     click.option(
+        "--surrogates",
+        type=click.Choice(["refuse", "replace"]),
+        default="refuse",
+        show_default=True,
+        help="Half characters such as \\ud800 in a line: a bad line, or replaced by U+FFFD.",
+    ),
+    click.option(
         "--on-change",
         type=click.Choice(["keep", "rerun"]),
         help="What to do with requests that were sent before and read differently now.",

@@ -1,7 +1,9 @@
 """`status` and `errors`: what stands in a store, on one screen or as JSON."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -30,6 +32,17 @@ _GROUPS_SHOWN = 30
 _LABEL = 11
 
 
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Make it no error that the reader of stdout has gone (`| head`); click by itself would end with 1."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still held back has nowhere to go: Python would complain of it while exiting.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 @click.command()
 @options.jobfile
 @options.db
@@ -37,6 +50,7 @@ _LABEL = 11
 @click.option(
     "--possible-duplicates", is_flag=True, help="List the attempts that may have been paid without an answer."
 )
+@reader_may_leave()
 def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates: bool) -> None:
     """Show how far JOBFILE is: also while a run works on it.
 
@@ -70,6 +84,7 @@ def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates
     "--class", "error_class", type=click.Choice([str(c) for c in ErrorClass]), help="Only failures of this class."
 )
 @click.option("--rows", is_flag=True, help="List each failed request.")
+@reader_may_leave()
 def errors(jobfile: Path, db: Path | None, *, as_json: bool, error_class: str | None, rows: bool) -> None:
     """Show what failed in JOBFILE, why, and the command that mends it.
 

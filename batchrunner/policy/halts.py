@@ -55,9 +55,9 @@ class HaltWatch:
     def _opening(self, failure: Failure) -> Decision:
         """Stop when the first requests to finish all fail permanently and alike: a wrong parameter in every row."""
         self._finished += 1
-        if self._finished > OPENING or failure.error_class not in _PERMANENT:
+        if self._finished > OPENING:
             return Fail()
-        same = signature(failure.message)
+        same = signature(failure.message) if failure.error_class in _PERMANENT else None
         if self._finished == 1:
             self._first_signature = same
         elif same != self._first_signature:

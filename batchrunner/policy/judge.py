@@ -2,7 +2,7 @@
 
 import random
 
-from batchrunner.model import Attempt, Decision, ErrorClass, Failure, Outcome, Retry
+from batchrunner.model import Attempt, Decision, ErrorClass, Fail, Failure, Outcome, Retry
 from batchrunner.policy.answers import judge
 from batchrunner.policy.halts import HaltWatch
 from batchrunner.policy.refusals import RefusalWatch
@@ -36,4 +36,7 @@ class Judge:
         decision = decide(outcome, attempt, self._rules, now, self._rng)
         if isinstance(decision, Retry) and outcome.error_class in GATED:
             decision = self._refusals.refused(attempt) or Retry(max(now, gate_opens_at), counted=decision.counted)
-        return outcome, self._halts.review(outcome, decision, now)
+        decision = self._halts.review(outcome, decision, now)
+        if isinstance(decision, Fail):
+            self._refusals.forget(attempt)
+        return outcome, decision

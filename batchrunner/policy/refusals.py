@@ -25,10 +25,7 @@ class RefusalWatch:
         if flowing > flowed or not refusals:
             refusals += 1
         self._refused[attempt.seq] = (refusals, flowing)
-        if refusals < PATIENCE:
-            return None
-        self.forget(attempt)
-        return Fail()
+        return None if refusals < PATIENCE else Fail()
 
     def forget(self, attempt: Attempt) -> None:
         """The request is final or set aside."""

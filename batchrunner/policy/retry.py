@@ -62,7 +62,7 @@ class Rule:
         next(waits)  # primes the generator: its first value is None
         # Past 64 doublings every wait is the cap, and a caller's count is no reason to loop for long.
         nth = next(itertools.islice(waits, min(failures, 64) - 1, None))
-        return min(nth, scaled_cap) * self.first_s
+        return min(nth * self.first_s, self.cap_s)
 
 
 Rules = Mapping[ErrorClass, Rule]

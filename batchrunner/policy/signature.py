@@ -13,6 +13,8 @@ _VARIABLE = (
 
 def signature(message: str) -> str:
     """Return *message* with what varies from row to row replaced, at most 120 characters."""
+    folded = message
     for pattern, placeholder in _VARIABLE:
-        message = pattern.sub(placeholder, message)
-    return message[:120]
+        folded = pattern.sub(placeholder, folded)
+    # A number that is folded may uncover an id behind it; each round leaves fewer characters or fewer digits.
+    return folded[:120] if folded == message else signature(folded)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from batchrunner.errors import UsageError
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_RATE = re.compile(r"(?P<count>\d{1,9})\s*/\s*(?P<length>\d{0,6}(?:\.\d{1,3})?)\s*(?P<unit>s|min|m|h|)")
+_LONGEST_S = 31 * 86_400
+_RATE = re.compile(r"(?P<count>\d{1,9})\s*/\s*(?P<length>\d{0,7}(?:\.\d{1,3})?)\s*(?P<unit>s|min|m|h|)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,11 @@ class Rate:
         match = _RATE.fullmatch(text.strip())
         if match is None or (not match["length"] and not match["unit"]):
             raise UsageError(f"The rate {text!r} is not of the form COUNT/PERIOD, such as 600/10s or 4000/min.")
-        count, period_s = int(match["count"]), float(match["length"] or 1) * _UNITS[match["unit"]]
+        count, period_s = int(match["count"]), round(float(match["length"] or 1) * _UNITS[match["unit"]], 3)
         if count < 1 or period_s <= 0:
             raise UsageError(f"The rate {text!r} permits nothing; both its numbers must be positive.")
+        if period_s > _LONGEST_S:
+            raise UsageError(f"The rate {text!r} has a period of more than 31 days.")
         return cls(count, period_s)
 
     @property
@@ -41,7 +44,7 @@ class Rate:
 
     def __str__(self) -> str:
         """Return the form that `parse` reads."""
-        return f"{self.count}/{self.period_s:g}s"
+        return f"{self.count}/{f'{self.period_s:.3f}'.rstrip('0').rstrip('.')}s"
 
 
 def guard_s(period_s: float) -> float:

@@ -1,0 +1,300 @@
+"""One lane's limiter in virtual time: hours of traffic in a moment, on the real event loop code."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+
+import anyio
+import pytest
+from builders import failure, success
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtual_time import VirtualClock, in_virtual_time
+
+from batchrunner.limiter import CATCH_UP_S, Admission, Limiter
+from batchrunner.model import ErrorClass
+from batchrunner.policy.window import Rate
+from batchrunner.settings import default_rules
+
+CLOCK = VirtualClock()
+RULES = default_rules()
+REFUSED = failure(ErrorClass.RATE_LIMITED)
+
+
+def limiter_of(rate: Rate | None) -> Limiter:
+    return Limiter(rate, clock=CLOCK, rules=RULES)
+
+
+async def no_pause(_: int) -> None:
+    pass
+
+
+async def traffic(
+    rate: Rate | None,
+    count: int,
+    *,
+    delay_s: Callable[[], float] = lambda: 0.0,
+    pause: Callable[[int], Awaitable[None]] = no_pause,
+) -> tuple[list[float], list[float]]:
+    """Admit *count* attempts, each sent *delay_s* later; return the instants of admission and of sending."""
+    limiter = limiter_of(rate)
+    admitted: list[float] = []
+    sent: list[float] = []
+
+    async def send(admission: Admission, after_s: float) -> None:
+        await anyio.sleep(after_s)
+        admission.mark_sent()
+        sent.append(CLOCK.monotonic())
+
+    async with anyio.create_task_group() as group:
+        for n in range(count):
+            await pause(n)
+            await limiter.ready()
+            admission = limiter.admit()
+            admitted.append(CLOCK.monotonic())
+            if after_s := delay_s():
+                group.start_soon(send, admission, after_s)
+            else:
+                admission.mark_sent()
+                sent.append(CLOCK.monotonic())
+    return admitted, sorted(sent)
+
+
+def most_in(length_s: float, instants: list[float]) -> int:
+    """Return how many of *instants* (sorted) the fullest span of *length_s* holds, both its ends included."""
+    first, most = 0, 0
+    for last, instant in enumerate(instants):
+        while instants[first] < instant - length_s:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def test_ten_thousand_at_4000_a_minute_keep_the_limit_and_use_it() -> None:
+    rate = Rate.parse("4000/min")
+    _, sent = in_virtual_time(traffic, rate, 10_000)
+    assert most_in(rate.period_s, sent) <= rate.count
+    spans = Counter(int((instant - sent[0]) // rate.span_s) for instant in sent)
+    assert spans[0] >= 0.99 * rate.count
+    assert spans[1] >= 0.99 * rate.count
+    assert sent[-1] - sent[0] <= 10_000 / rate.per_second
+
+
+@pytest.mark.parametrize("text", ["600/10s", "100/s", "50/min"])
+def test_the_limit_is_kept_and_used_although_sends_are_held_up(text: str) -> None:
+    """Up to half a second lies between admission and wire."""
+    rate, rng = Rate.parse(text), random.Random(7)
+    _, sent = in_virtual_time(lambda: traffic(rate, 6 * rate.count, delay_s=lambda: rng.uniform(0.0, 0.5)))
+    assert most_in(rate.period_s, sent) <= rate.count
+    # A held-up send keeps its place for so much longer.
+    assert len(sent) / (sent[-1] - sent[0]) >= rate.count / (rate.span_s + 0.6)
+
+
+def test_starts_are_spread_evenly() -> None:
+    rate = Rate.parse("4000/min")
+    _, sent = in_virtual_time(traffic, rate, 1000)
+    under_way = [instant for instant in sent if instant > sent[0] + 1]
+    gaps = [after - before for before, after in pairwise(under_way)]
+    assert min(gaps) == pytest.approx(1 / rate.per_second, rel=0.01)
+    assert max(gaps) == pytest.approx(1 / rate.per_second, rel=0.01)
+
+
+@pytest.mark.parametrize("text", ["4000/min", "300/s", "2000/s", "50/min"])
+def test_after_a_stall_at_most_a_quarter_of_a_second_is_caught_up(text: str) -> None:
+    rate = Rate.parse(text)
+
+    async def stall(n: int) -> None:
+        if n in {200, 400}:
+            await anyio.sleep(20.0)
+
+    _, sent = in_virtual_time(lambda: traffic(rate, 600, pause=stall))
+    assert max(Counter(sent).values()) <= CATCH_UP_S * rate.per_second + 1.001
+    assert most_in(1.0, sent) <= (1.0 + CATCH_UP_S) * rate.per_second + 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(Rate, st.integers(1, 30), st.sampled_from([0.1, 1.0, 10.0, 60.0, 3600.0])),
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 0.01, 0.3, 2.0]),
+)
+def test_no_period_holds_more_than_the_limit_whatever_the_traffic(rate: Rate, seed: int, delay_s: float) -> None:
+    rng = random.Random(seed)
+
+    async def pause(_: int) -> None:
+        if rng.random() < 0.1:
+            await anyio.sleep(rng.uniform(0.0, 1.5 * rate.period_s))
+
+    admitted, sent = in_virtual_time(
+        lambda: traffic(rate, 4 * rate.count + 3, delay_s=lambda: rng.uniform(0.0, delay_s), pause=pause)
+    )
+    assert len(sent) == len(admitted) == 4 * rate.count + 3
+    assert most_in(rate.period_s, sent) <= rate.count
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    admitted, _ = in_virtual_time(traffic, None, 500)
+    assert len(set(admitted)) == 1
+
+
+def test_one_an_hour_is_one_an_hour() -> None:
+    _, sent = in_virtual_time(traffic, Rate.parse("1/h"), 3)
+    assert [round(after - before, 2) for before, after in pairwise(sent)] == [3600.25, 3600.25]
+
+
+async def admitted_at(limiter: Limiter) -> float:
+    await limiter.ready()
+    limiter.admit().mark_sent()
+    return CLOCK.monotonic()
+
+
+@pytest.mark.parametrize("rate", [None, Rate.parse("4000/min")])
+@pytest.mark.parametrize("error_class", [ErrorClass.RATE_LIMITED, ErrorClass.CONCURRENCY, ErrorClass.RAMP])
+def test_a_refusal_holds_everybody_until_the_servers_time(rate: Rate | None, error_class: ErrorClass) -> None:
+    async def scene() -> None:
+        limiter = limiter_of(rate)
+        sent_at = await admitted_at(limiter)
+        limiter.learn(failure(error_class, retry_after_s=30.0), sent_at)
+        assert limiter.gate_opens_at == sent_at + 30.0
+        assert await admitted_at(limiter) == pytest.approx(sent_at + 30.0)
+
+    in_virtual_time(scene)
+
+
+def test_a_gate_that_closes_while_the_next_start_waits_for_its_turn_holds_it() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(Rate(1, 10.0))
+        began = await admitted_at(limiter)
+        async with anyio.create_task_group() as group:
+            instants: list[float] = []
+
+            async def next_one() -> None:
+                instants.append(await admitted_at(limiter))
+
+            group.start_soon(next_one)
+            await anyio.sleep(5.0)
+            limiter.learn(failure(ErrorClass.RATE_LIMITED, retry_after_s=60.0), began)
+        assert instants == [pytest.approx(began + 65.0)]
+
+    in_virtual_time(scene)
+
+
+def test_other_failures_close_no_gate() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(None)
+        for error_class in set(ErrorClass) - {ErrorClass.RATE_LIMITED, ErrorClass.CONCURRENCY, ErrorClass.RAMP}:
+            limiter.learn(failure(error_class, retry_after_s=30.0), CLOCK.monotonic())
+        assert limiter.gate_opens_at == -math.inf
+
+    in_virtual_time(scene)
+
+
+def test_refusals_without_a_time_close_for_longer_and_longer_until_one_gets_through() -> None:
+    async def scene() -> None:
+        limiter, held_s = limiter_of(None), []
+        for _ in range(4):
+            sent_at = await admitted_at(limiter)
+            await anyio.sleep(0.001)
+            limiter.learn(REFUSED, sent_at)
+            held_s.append(limiter.gate_opens_at - CLOCK.monotonic())
+        assert held_s == pytest.approx([1, 2, 4, 8])
+        limiter.learn(success(), await admitted_at(limiter))
+        await anyio.sleep(0.001)
+        limiter.learn(REFUSED, CLOCK.monotonic())
+        assert limiter.gate_opens_at - CLOCK.monotonic() == pytest.approx(1)
+
+    in_virtual_time(scene)
+
+
+def test_a_place_given_back_admits_the_next_at_once() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(Rate(1, 60.0))
+        await limiter.ready()
+        held = limiter.admit()
+        assert limiter.admit_at(CLOCK.monotonic()) == math.inf
+        instants: list[float] = []
+
+        async def next_one() -> None:
+            instants.append(await admitted_at(limiter))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(next_one)
+            await anyio.sleep(90.0)
+            assert instants == []
+            held.close()
+        assert instants == [1090.0]
+
+    in_virtual_time(scene)
+
+
+def test_a_stamp_tells_those_who_wait_when_their_turn_is() -> None:
+    async def scene() -> None:
+        rate = Rate(1, 60.0)
+        limiter = limiter_of(rate)
+        await limiter.ready()
+        held = limiter.admit()
+        async with anyio.create_task_group() as group:
+            instants: list[float] = []
+
+            async def next_one() -> None:
+                instants.append(await admitted_at(limiter))
+
+            group.start_soon(next_one)
+            await anyio.sleep(90.0)
+            held.mark_sent()
+        assert instants == [pytest.approx(1090.0 + rate.span_s)]
+
+    in_virtual_time(scene)
+
+
+def test_an_admission_counts_once_however_often_it_is_told_of() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(Rate(2, 60.0))
+        await limiter.ready()
+        sent = limiter.admit()
+        for _ in range(3):
+            sent.mark_sent()
+            sent.close()
+        assert sent.sent_at == 1000.0
+        await limiter.ready()
+        given_back = limiter.admit()
+        for _ in range(3):
+            given_back.close()
+            given_back.mark_sent()
+        now = CLOCK.monotonic()
+        assert limiter.admit_at(now) == now, "one stamp of two, nothing held"
+        limiter.admit()
+        assert limiter.admit_at(now) == 1000.0 + 60.25
+
+    in_virtual_time(scene)
+
+
+def test_a_turn_waited_for_is_not_lost_when_no_slot_was_free() -> None:
+    """Asking again without starting costs nothing: the pace is one start's, not one question's."""
+
+    async def scene() -> None:
+        rate = Rate.parse("10/s")
+        limiter = limiter_of(rate)
+        for _ in range(50):
+            await limiter.ready()
+        assert CLOCK.monotonic() == 1000.0
+        for _ in range(20):
+            await admitted_at(limiter)
+        assert CLOCK.monotonic() - 1000.0 <= 20 / rate.per_second
+
+    in_virtual_time(scene)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 5.0, 9.9])
+def test_a_wait_that_was_cancelled_can_be_taken_up_again(after_s: float) -> None:
+    async def scene() -> None:
+        rate = Rate(1, 10.0)
+        limiter = limiter_of(rate)
+        began = await admitted_at(limiter)
+        with anyio.move_on_after(after_s):
+            await limiter.ready()
+        assert await admitted_at(limiter) == pytest.approx(began + rate.span_s)
+
+    in_virtual_time(scene)
