@@ -90,6 +90,11 @@ class Usage:
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
 
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Input, output, cache write, cache read: the order of the store's columns."""
+        return self.input_tokens, self.output_tokens, self.cache_write_tokens, self.cache_read_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Success:

@@ -61,7 +61,7 @@ async def yardstick(texts: list[str], url: str, in_flight: int) -> tuple[float, 
     return time.perf_counter() - started, time.process_time() - cpu
 
 
-async def main(count: int, in_flight: int) -> None:
+def main(count: int = 3_000, in_flight: int = 200) -> None:
     import anthropic  # noqa: F401 - its import is no part of what is compared
 
     os.environ["ANTHROPIC_API_KEY"] = "sk-ant-api03-benchmark"
@@ -79,8 +79,8 @@ async def main(count: int, in_flight: int) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "jobs.jsonl")
                 path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
-                wall, cpu = await ours(path, url, in_flight)
-            bare_wall, bare_cpu = await yardstick(texts, url, in_flight)
+                wall, cpu = anyio.run(ours, path, url, in_flight)
+            bare_wall, bare_cpu = anyio.run(yardstick, texts, url, in_flight)
             print(
                 f"{i + 1:>4} {count / wall:>8,.0f} {1000 * cpu / count:>12.2f} "
                 f"{count / bare_wall:>10,.0f} {1000 * bare_cpu / count:>12.2f} {bare_wall / wall:>6.2f}"
@@ -91,5 +91,4 @@ async def main(count: int, in_flight: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments = [int(a) for a in sys.argv[1:3]]
-    anyio.run(main, *(arguments + [3_000, 200][len(arguments) :]))
+    main(*(int(argument) for argument in sys.argv[1:3]))

@@ -110,7 +110,7 @@ def test_after_a_stall_at_most_a_quarter_of_a_second_is_caught_up(text: str) -> 
             await anyio.sleep(20.0)
 
     _, sent = in_virtual_time(lambda: traffic(rate, 600, pause=stall))
-    assert max(Counter(sent).values()) <= CATCH_UP_S * rate.per_second + 1.001
+    assert most_in(0.001, sent) <= (CATCH_UP_S + 0.001) * rate.per_second + 2
     assert most_in(1.0, sent) <= (1.0 + CATCH_UP_S) * rate.per_second + 2
 
 
@@ -136,7 +136,7 @@ def test_no_period_holds_more_than_the_limit_whatever_the_traffic(rate: Rate, se
 
 def test_without_a_rate_nothing_waits() -> None:
     admitted, _ = in_virtual_time(traffic, None, 500)
-    assert len(set(admitted)) == 1
+    assert admitted[-1] - admitted[0] < 0.001
 
 
 def test_one_an_hour_is_one_an_hour() -> None:
@@ -224,7 +224,7 @@ def test_a_place_given_back_admits_the_next_at_once() -> None:
             await anyio.sleep(90.0)
             assert instants == []
             held.close()
-        assert instants == [1090.0]
+        assert instants == [pytest.approx(1090.0)]
 
     in_virtual_time(scene)
 
@@ -257,7 +257,7 @@ def test_an_admission_counts_once_however_often_it_is_told_of() -> None:
         for _ in range(3):
             sent.mark_sent()
             sent.close()
-        assert sent.sent_at == 1000.0
+        assert sent.sent_at == pytest.approx(1000.0)
         await limiter.ready()
         given_back = limiter.admit()
         for _ in range(3):
@@ -266,7 +266,7 @@ def test_an_admission_counts_once_however_often_it_is_told_of() -> None:
         now = CLOCK.monotonic()
         assert limiter.admit_at(now) == now, "one stamp of two, nothing held"
         limiter.admit()
-        assert limiter.admit_at(now) == 1000.0 + 60.25
+        assert limiter.admit_at(now) == pytest.approx(1000.0 + 60.25)
 
     in_virtual_time(scene)
 
@@ -279,7 +279,7 @@ def test_a_turn_waited_for_is_not_lost_when_no_slot_was_free() -> None:
         limiter = limiter_of(rate)
         for _ in range(50):
             await limiter.ready()
-        assert CLOCK.monotonic() == 1000.0
+        assert CLOCK.monotonic() == pytest.approx(1000.0)
         for _ in range(20):
             await admitted_at(limiter)
         assert CLOCK.monotonic() - 1000.0 <= 20 / rate.per_second

@@ -11,6 +11,9 @@ from builders import moment
 
 T = TypeVar("T")
 
+#: What a round of the loop takes. Were it nothing, a timer set a rounding error too early would be set again for ever.
+_ROUND_S = 1e-9
+
 
 class _Jumping(selectors.DefaultSelector):
     """Where a selector would wait for a timer, the loop's clock is set forward instead."""
@@ -19,11 +22,9 @@ class _Jumping(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if ready or timeout == 0:
-            return ready
-        if timeout is None:
+        if timeout is None and not ready:
             raise AssertionError("everybody waits and no timer is set: a deadlock")
-        self.jump(timeout)
+        self.jump(_ROUND_S + (0.0 if ready else timeout or 0.0))
         return ready
 
 

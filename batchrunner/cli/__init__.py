@@ -1,7 +1,6 @@
 """The command line. A verb parses, calls one function, prints; its module is imported when it is asked for."""
 
 import importlib
-import os
 import sys
 import traceback
 from typing import Any
@@ -62,10 +61,6 @@ def main(args: list[str] | None = None) -> Any:
         code = error.exit_code
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not an error. Python would complain again while exiting.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = Exit.OK
     except Exception:  # noqa: BLE001 - the last door: what gets here is our mistake and must say so
         traceback.print_exc()
         click.echo(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchrunner.model import Attempt, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success
+from batchrunner.model import Attempt, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
 from batchrunner.policy.signature import signature
 from batchrunner.store.transactions import transaction
 
@@ -24,6 +24,13 @@ TOTALS = {
     State.SUCCEEDED: "UPDATE job SET succeeded = succeeded + 1",
     State.FAILED: "UPDATE job SET failed = failed + 1",
 }
+LANE_TOTALS = """INSERT INTO lane_totals
+    (lane, attempts, answered, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens)
+    VALUES (?, 1, ?, ?, ?, ?, ?)
+    ON CONFLICT (lane) DO UPDATE SET attempts = attempts + 1, answered = answered + excluded.answered,
+    input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens,
+    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
+    cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens"""
 HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
 END_RUN = "UPDATE runs SET heartbeat_at = :at, ended_at = :at, ending = :ending, reason = :reason WHERE id = :id"
 
@@ -69,6 +76,8 @@ class Settled:
             accepted = isinstance(s.outcome, Success)
             row = (seq, number, accepted, answer.text, answer.stop_reason, answer.model, answer.message)
             cursor.execute(RESULT, row)
+        tokens = (answer.usage if answer is not None else Usage()).counts
+        cursor.execute(LANE_TOTALS, (s.attempt.lane, answer is not None, *tokens))
         state = next_state(s)
         finished_at = None if state is State.PENDING else s.ended_at
         cursor.execute(MOVE, (state, number, *_blame(s.outcome), s.not_before, finished_at, seq, number))
@@ -104,8 +113,7 @@ def _end_columns(outcome: Outcome) -> tuple[Any, ...]:
         answer = outcome.answer
     if answer is None:
         return (*head, None, None, None, None)
-    usage = answer.usage
-    return (*head, usage.input_tokens, usage.output_tokens, usage.cache_write_tokens, usage.cache_read_tokens)
+    return (*head, *answer.usage.counts)
 
 
 def _blame(outcome: Outcome) -> tuple[str | None, str | None, str | None]:

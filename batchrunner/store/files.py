@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from pathlib import Path
 from batchrunner.errors import StoreError, StoreLockedError, UsageError
 from batchrunner.store.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
 
-_SQLITE_MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 5.0
 _QUICK_CHECK_S = 1.0
 _STORE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
@@ -156,15 +156,19 @@ def _create(store: Path) -> None:
 
 
 def _check_file(store: Path) -> None:
+    """Refuse what cannot be a store, without opening it.
+
+    Closing it again would drop the locks that SQLite holds on it for every other connection of this process (POSIX),
+    and a foreign tool could then delete the live log.
+    """
     try:
-        with store.open("rb") as file:
-            head = file.read(len(_SQLITE_MAGIC))
+        status = store.stat()
     except OSError as error:
         raise StoreError(f"{store} cannot be read: {error.strerror}.") from error
-    if not head:
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"{store} is not a file, so it is no store. Name another one with --db.")
+    if not status.st_size:
         raise StoreError(f"{store} is empty, so it is no store of ours. Remove it or name another store with --db.")
-    if head != _SQLITE_MAGIC:
-        raise StoreError(f"{store} is not a SQLite file. It is left as it is; name another store with --db.")
 
 
 def _check_identity(conn: sqlite3.Connection, store: Path) -> None:
@@ -206,6 +210,8 @@ def _upgrade(conn: sqlite3.Connection) -> None:
 def _damaged(store: Path, cause: object) -> str:
     if "locked" in str(cause):
         return f"{store} is locked by another program (a database browser in a transaction?); close it and try again."
+    if "not a database" in str(cause):
+        return f"{store} is not a SQLite file. It is left as it is; name another store with --db."
     return (
         f"{store} cannot be used: {cause}. It is left as it is; `sqlite3 {store} .recover` saves what can be read, "
         "or name another store with --db."

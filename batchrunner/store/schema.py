@@ -105,7 +105,17 @@ _TABLES = (
         ending TEXT,
         reason TEXT
     )""",
-    "CREATE INDEX attempts_open ON attempts (seq) WHERE ended_at IS NULL",
+    """CREATE TABLE lane_totals (
+        lane TEXT PRIMARY KEY,             -- kept by the settlements, so that no screen has to add up millions of rows
+        attempts INTEGER NOT NULL,
+        answered INTEGER NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_write_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL,
+        cost_usd REAL                      -- NULL: unknown
+    ) WITHOUT ROWID""",
+    "CREATE INDEX attempts_doubtful ON attempts (lane, seq) WHERE ended_at IS NULL OR possibly_paid = 1",
 )
 
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.
@@ -125,13 +135,11 @@ _VIEWS = {
         SELECT q.custom_id, q.line, q.error_class, q.error_message, q.attempts, q.finished_at, q.signature, q.seq
         FROM requests q WHERE q.state = 'failed'""",
     "spend": """
-        SELECT lane, count(*) AS attempts,
-               sum(outcome = 'success') AS answered,
-               sum(ended_at IS NULL OR possibly_paid) AS possibly_paid,
-               sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-               sum(cache_write_tokens) AS cache_write_tokens, sum(cache_read_tokens) AS cache_read_tokens,
-               sum(cost_usd) AS cost_usd
-        FROM attempts GROUP BY lane""",
+        SELECT t.lane, t.attempts, t.answered,
+               (SELECT count(*) FROM attempts a
+                WHERE a.lane = t.lane AND (a.ended_at IS NULL OR a.possibly_paid = 1)) AS possibly_paid,
+               t.input_tokens, t.output_tokens, t.cache_write_tokens, t.cache_read_tokens, t.cost_usd
+        FROM lane_totals t""",
     "results_flat": """
         SELECT q.custom_id, q.state AS status, r.text, r.stop_reason, r.model,
                a.input_tokens, a.output_tokens, a.cache_read_tokens, a.cache_write_tokens, a.cost_usd,
@@ -141,7 +149,8 @@ _VIEWS = {
         FROM requests q
         JOIN inputs i ON i.seq = q.seq
         LEFT JOIN results r
-            ON r.seq = q.seq AND r.number = (SELECT max(number) FROM results WHERE seq = q.seq)
+            ON r.seq = q.seq
+            AND r.number = (SELECT max(number) FROM results WHERE seq = q.seq AND number > q.budget_from)
         LEFT JOIN attempts a ON a.seq = q.seq AND a.number = coalesce(r.number, q.attempts)""",
 }
 
