@@ -32,15 +32,14 @@ class Lane:
     _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
     _after: int = 0
     _fresh: bool = True
+    _behind: int = 0  # fresh requests in `due` when the retries before them were claimed
     _next_due_at: float | None = None
     _woken: anyio.Event = field(default_factory=anyio.Event)
 
     async def fill(self, read: ReadQueue) -> bool:
         """Wait until something is due; False when the lane has come to its end."""
         while True:
-            now = self.clock.monotonic()
-            retry_due = self._next_due_at is not None and self._next_due_at <= now
-            if retry_due or (self._fresh and not self.due):
+            if self._wants_more():
                 await self._claim(read)
             elif self.due:
                 return True
@@ -54,23 +53,36 @@ class Lane:
         self._in_hand.discard(attempt.seq)
         if retry is not None:
             self.retrying += 1
-            due_at = retry.at + _STAMP_S
-            self._next_due_at = due_at if self._next_due_at is None else min(due_at, self._next_due_at)
+            self._note_due(retry.at + _STAMP_S)
         self._woken.set()
+
+    def _wants_more(self) -> bool:
+        if len(self.due) > self._behind:
+            return False  # retries stand first: while there are any, further ones can wait in the store
+        retry_due = self._next_due_at is not None and self._next_due_at <= self.clock.monotonic()
+        return retry_due or (self._fresh and not self.due)
 
     async def _claim(self, read: ReadQueue) -> None:
         now = stamp(self.clock.utc_now())
         # When only retries are wanted, fresh ones wait behind what the lane still holds.
         fresh = self._fresh and not self.due
+        # The read knows nothing of what is settled while it is on its way: that is noted beside its answer.
+        self._next_due_at = None
         claimed = await read(Claim(self.name, self._after, now, frozenset(self._in_hand), fresh))
         self._in_hand.update(attempt.seq for attempt in claimed.attempts)
         self.retrying = max(0, self.retrying - sum(attempt.number > 1 for attempt in claimed.attempts))
         if fresh:
             self._after, self._fresh = claimed.after, claimed.fresh
+            self._behind = len(claimed.attempts) - claimed.retries
             self.due.extend(claimed.attempts)
         else:
+            self._behind = len(self.due)
             self.due.extendleft(reversed(claimed.attempts))
-        self._next_due_at = self._instant(claimed.next_due)
+        if claimed.next_due is not None:
+            self._note_due(self._instant(claimed.next_due))
+
+    def _note_due(self, instant: float) -> None:
+        self._next_due_at = instant if self._next_due_at is None else min(instant, self._next_due_at)
 
     async def _wait(self) -> None:
         self._woken = anyio.Event()
@@ -86,9 +98,7 @@ class Lane:
         await self.clock.sleep_until(instant)
         self._woken.set()
 
-    def _instant(self, due: str | None) -> float | None:
-        if due is None:
-            return None
+    def _instant(self, due: str) -> float:
         wait_s = (datetime.fromisoformat(due) - self.clock.utc_now()).total_seconds()
         return self.clock.monotonic() + wait_s
 

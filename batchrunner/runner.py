@@ -19,7 +19,7 @@ from batchrunner.clock import Clock, SystemClock, stamp
 from batchrunner.dispatcher import Dispatcher, Slots
 from batchrunner.endpoint import Endpoint, opened
 from batchrunner.engines.live import LiveEngine
-from batchrunner.errors import BatchrunnerError, Exit, StoreError
+from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
 from batchrunner.lane import Lane
 from batchrunner.limiter import Limiter
 from batchrunner.loading import Interrupted, Watcher, load
@@ -32,7 +32,7 @@ from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, recover
 from batchrunner.store.files import close_owner, open_owner, open_reader, owned
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
-from batchrunner.store.selection import Totals, claim_for, put_back, totals
+from batchrunner.store.selection import Totals, claim_for, is_complete, put_back, totals
 from batchrunner.store.writer import Writer
 
 _HEARTBEAT_S = 5.0
@@ -121,6 +121,10 @@ class _Session:
             self._reporter.stop()
 
     def _prepare(self, conn: sqlite3.Connection) -> None:
+        if self._job.source is None and not is_complete(conn):
+            raise UsageError(
+                f"{self._job.store} has no job file in it yet, or not all of it; `batchrunner run` reads it."
+            )
         recover(conn)
         claim_for(conn, simulated=self._endpoint.simulator is not None, store=self._job.store)
 
@@ -148,6 +152,9 @@ class _Session:
                 self._report.counts = dispatcher.counts
                 try:
                     await self._until_done(dispatcher, LiveEngine(way.sender), writer, run_id, conn)
+                except BaseException as error:
+                    self._report.ending, self._report.reason = "failed", type(error).__name__
+                    raise
                 finally:
                     dispatcher.give_back()
                     self._end(dispatcher, writer, run_id)
@@ -199,7 +206,9 @@ class _Session:
 
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int) -> None:
         report = self._report
-        if dispatcher.halts:
+        if report.ending == "failed":
+            pass
+        elif dispatcher.halts:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason
         elif self._stopper.stopped():
             report.ending = "interrupted"

@@ -32,8 +32,12 @@ class Stopper:
             self._begin_drain(self._stopping.drain_s)
 
     async def listen(self) -> None:
-        """Take in signals until cancelled. Main thread only."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        """Take in signals until cancelled. Main thread only.
+
+        A signal that the process was started to ignore (`nohup`, a background job of a script) stays ignored.
+        """
+        heeded = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        with anyio.open_signal_receiver(*heeded) as signals:
             async for number in signals:
                 self.wish(number)
 

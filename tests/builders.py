@@ -82,7 +82,7 @@ def job_record(*, simulated: bool = False, at: str = AT) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def opened_store(path: Path) -> Iterator[sqlite3.Connection]:
-    conn = open_owner(path)
+    conn = open_owner(path, durability="fast")  # nobody pulls the plug here
     try:
         yield conn
     finally:

@@ -129,7 +129,7 @@ def retry(
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
     import anyio
 
-    from batchrunner.progress import reporter
+    from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
 
@@ -140,7 +140,10 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
         report = await run_job(
             Job(durability=given["durability"], **job), settings, _endpoint(given), reporter=watching, signals=True
         )
-        watching.note(closing(report, str(name)))
+        if isinstance(watching, JsonLines):
+            watching.emit({"event": "end", **report.as_record()})
+        else:
+            watching.note(closing(report, str(name)))
         return report.exit_code
 
     return anyio.run(work)

@@ -31,7 +31,12 @@ _OWNER_PRAGMAS = (
 
 
 def store_path(given: Path) -> Path:
-    """Return the store that belongs to *given*: a job file (`jobs.jsonl` -> `jobs.db`) or a store itself."""
+    """Return the store that belongs to *given*: a job file (`jobs.jsonl` -> `jobs.db`) or a store itself.
+
+    Raises `UsageError` for what can be neither.
+    """
+    if given.name in {"", ".."}:
+        raise UsageError(f"{given} is a directory; name a job file or a store.")
     return given if given.suffix in _STORE_SUFFIXES else given.with_suffix(".db")
 
 
@@ -47,23 +52,37 @@ def owned(store: Path) -> Iterator[None]:
     Raises `StoreLockedError` naming pid and host of the owner, `StoreError` if the lock file cannot be written.
     """
     path = lock_path(store)
+    fd = _lock(store, path)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}); the store needs a writable directory."
-        ) from error
-    try:
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        record = json.dumps(owner).encode()
+        os.pwrite(fd, record, 0)
+        os.ftruncate(fd, len(record))
+        yield
+    finally:
+        if not store.exists():  # nothing came of it: leave nothing behind
+            path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _lock(store: Path, path: Path) -> int:
+    while True:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written ({error.strerror}); the store needs a writable directory."
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreLockedError(_who_owns(store, fd)) from None
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(owner).encode(), 0)
-        yield
-    finally:
-        os.close(fd)
+            message = _who_owns(store, fd)
+            os.close(fd)
+            raise StoreLockedError(message) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(fd)):
+                return fd
+        os.close(fd)  # its last owner removed it between our opening and our locking
 
 
 def _who_owns(store: Path, fd: int) -> str:
@@ -90,12 +109,13 @@ def open_owner(store: Path, *, durability: str = "full") -> sqlite3.Connection:
         )
     try:
         conn = sqlite3.connect(store, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        _check_identity(conn, store)
-        for pragma in _OWNER_PRAGMAS:
-            conn.execute(pragma)
-        conn.execute("PRAGMA synchronous = " + {"full": "FULL", "fast": "NORMAL"}[durability])
-        _quick_check(conn, store)
-        _upgrade(conn)
+        with _closed_on_error(conn):
+            _check_identity(conn, store)
+            for pragma in _OWNER_PRAGMAS:
+                conn.execute(pragma)
+            conn.execute("PRAGMA synchronous = " + {"full": "FULL", "fast": "NORMAL"}[durability])
+            _quick_check(conn, store)
+            _upgrade(conn)
     except sqlite3.DatabaseError as error:
         raise StoreError(_damaged(store, error)) from error
     return conn
@@ -116,13 +136,23 @@ def open_reader(store: Path) -> sqlite3.Connection:
             isolation_level=None,
             check_same_thread=False,
         )
-        _check_identity(conn, store)
-        conn.execute("PRAGMA trusted_schema = OFF")
-        conn.execute("PRAGMA query_only = ON")
+        with _closed_on_error(conn):
+            _check_identity(conn, store)
+            conn.execute("PRAGMA trusted_schema = OFF")
+            conn.execute("PRAGMA query_only = ON")
     except sqlite3.DatabaseError as error:
         raise StoreError(_damaged(store, error)) from error
     conn.row_factory = sqlite3.Row
     return conn
+
+
+@contextlib.contextmanager
+def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        conn.close()
+        raise
 
 
 def close_owner(conn: sqlite3.Connection) -> None:

@@ -62,6 +62,7 @@ class Claimed:
     """What a lane gets: due retries first, then fresh requests."""
 
     attempts: list[Attempt]
+    retries: int  #: So many of them, from the first, are due retries.
     after: int
     fresh: bool  #: There may be more fresh requests.
     next_due: str | None  #: UTC stamp of the earliest retry that was not given out.
@@ -86,6 +87,7 @@ class Queue:
     def claim(self, claim: Claim) -> Claimed:
         """Return what is due for a lane, at most `claim.count` requests or `CLAIM_BYTES`."""
         given = self._due(claim)
+        retries = len(given)
         after, fresh = claim.after, claim.fresh
         if fresh and len(given) < claim.count:
             asked = claim.count - len(given)
@@ -95,24 +97,27 @@ class Queue:
             after = found[-1].seq if found else after
             given += more
         held = claim.in_hand.union(attempt.seq for attempt in given)
-        return Claimed(given, after, fresh, self._next_due(claim.model_class, held))
+        return Claimed(given, retries, after, fresh, self._next_due(claim.model_class, held))
 
     def _due(self, claim: Claim) -> list[Attempt]:
         asked = claim.count + len(claim.in_hand)  # those in hand may stand first in the index
-        found = self._read(DUE, claim, {"now": claim.now, "count": asked})
-        return [attempt for attempt in found if attempt.seq not in claim.in_hand][: claim.count]
+        return self._read(DUE, claim, {"now": claim.now, "count": asked}, skip=claim.in_hand)[: claim.count]
 
     def _next_due(self, model_class: str, held: Collection[int]) -> str | None:
         rows = self._conn.execute(NEXT_DUE, {"model_class": model_class, "last_line": self.last_line})
         return next((not_before for seq, not_before in rows if seq not in held), None)
 
-    def _read(self, sql: str, claim: Claim, params: dict[str, Any]) -> list[Attempt]:
+    def _read(
+        self, sql: str, claim: Claim, params: dict[str, Any], *, skip: Collection[int] = frozenset()
+    ) -> list[Attempt]:
         cursor = self._conn.cursor()
         cursor.row_factory = sqlite3.Row
         cursor.execute(sql, {"model_class": claim.model_class, "last_line": self.last_line, **params})
         attempts: list[Attempt] = []
         size = 0
         for row in cursor:
+            if row["seq"] in skip:
+                continue
             attempts.append(self._attempt(row, claim.model_class))
             size += len(attempts[-1].params)
             if size > CLAIM_BYTES:

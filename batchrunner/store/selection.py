@@ -42,6 +42,12 @@ def totals(conn: sqlite3.Connection, last_line: int | None = None) -> Totals:
     return Totals(*conn.execute(_FIRST, (last_line,)).fetchone())
 
 
+def is_complete(conn: sqlite3.Connection) -> bool:
+    """Whether a job file has been read to its end."""
+    row = conn.execute("SELECT import_completed_at FROM job").fetchone()
+    return row is not None and row[0] is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which failed requests to put back, and with what change."""
