@@ -1,7 +1,9 @@
-"""What each error class means, and what mends it: for `errors` and for the end of a run."""
+"""What one types next: the command that mends each error class, and the one that brings the answers."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from batchrunner.model import ErrorClass
@@ -20,11 +22,20 @@ class Advice:
         return self.command.format(job=job, input=input_)
 
 
+def export_command(job: str, store: Path) -> str:
+    """Return the command that exports the answers; *job* as one types it in a shell.
+
+    The name of the file comes from the *store*, and never is that of the job file beside it: `jobs-results.csv`.
+    """
+    return f"batchrunner export {job} -o {shlex.quote(f'{store.stem}-results.csv')}"
+
+
 def _again(error_class: ErrorClass, more: str = "") -> str:
     return f"batchrunner retry {{job}} --class {error_class}{more}"
 
 
 _RERUN = "batchrunner run {input} --on-change rerun"
+_RUN_AGAIN = "run it again, with the options of the first run."
 _LATER = "Another try can succeed."
 
 _E = ErrorClass
@@ -37,7 +48,7 @@ ADVICE: Mapping[ErrorClass, Advice] = MappingProxyType(
         ),
         _E.CONCURRENCY: Advice(
             "The API counted too many requests at once.",
-            "Try again with fewer in flight (-j).",
+            "Try again with fewer calls in flight (-j).",
             _again(_E.CONCURRENCY),
         ),
         _E.RAMP: Advice(
@@ -62,12 +73,12 @@ ADVICE: Mapping[ErrorClass, Advice] = MappingProxyType(
         ),
         _E.INVALID: Advice(
             "The API finds fault with the request itself; another try brings the same answer.",
-            "Correct these lines of the job file, then run it again.",
+            f"Correct these lines of the job file, then {_RUN_AGAIN}",
             _RERUN,
         ),
         _E.TOO_LARGE: Advice(
             "The request or its answer is larger than what can be sent.",
-            "Shorten these lines of the job file, then run it again.",
+            f"Shorten these lines of the job file, then {_RUN_AGAIN}",
             _RERUN,
         ),
         _E.AUTHENTICATION: Advice(
@@ -97,12 +108,12 @@ ADVICE: Mapping[ErrorClass, Advice] = MappingProxyType(
         ),
         _E.TRUNCATED: Advice(
             "The answer hit max_tokens or the context window; it is kept and was paid for.",
-            "Allow longer answers, or take them as they are with --accept truncated.",
+            "Allow longer answers; with --accept truncated the next ones count as they come.",
             _again(_E.TRUNCATED, " --set max_tokens=16000"),
         ),
         _E.REFUSED: Advice(
             "The model declined to answer; what it said is kept.",
-            "Rephrase these lines, or take the answers as they are with --accept refused.",
+            f"Rephrase these lines of the job file, then {_RUN_AGAIN} With --accept refused the next refusals count as answers.",
             _RERUN,
         ),
         _E.EMPTY: Advice("The model answered without any content.", _LATER, _again(_E.EMPTY)),
@@ -110,7 +121,7 @@ ADVICE: Mapping[ErrorClass, Advice] = MappingProxyType(
         _E.EXPIRED: Advice("The message batch ended before it got to these requests.", _LATER, _again(_E.EXPIRED)),
         _E.INPUT: Advice(
             "These lines cannot be sent as they are.",
-            "Correct them in the job file, then run it again.",
+            f"Correct them in the job file, then {_RUN_AGAIN}",
             _RERUN,
         ),
     }

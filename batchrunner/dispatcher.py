@@ -100,6 +100,7 @@ class Dispatcher:
         self._clock = clock
         self._run_id = run_id
         self._started: deque[tuple[Ticket, Started, Group]] = deque()
+        self._in_flight: set[Ticket] = set()
         self._news = anyio.Event()
         self._closed = False
         self._reading = anyio.CapacityLimiter(1)
@@ -133,9 +134,10 @@ class Dispatcher:
             await self._news.wait()
         _, change, group = self._started[0]
         await group.committed(change)
-        taken: list[Admitted] = []
+        taken: list[Ticket] = []
         while self._started and len(taken) < count and self._started[0][2] is group:
             taken.append(self._started.popleft()[0])
+        self._in_flight.update(taken)
         self.counts.sent += len(taken)
         return taken
 
@@ -143,6 +145,7 @@ class Dispatcher:
         """Decide, hand to the writer before anything is waited for, return when it is durable."""
         if not isinstance(admitted, Ticket):
             raise TypeError("settle takes what take gave")
+        self._in_flight.discard(admitted)
         settlement = self._settlement(admitted, outcome)
         change = Settled(settlement)
         group = self._writer.submit(change)
@@ -155,9 +158,10 @@ class Dispatcher:
         self._finish(admitted, settlement)
 
     def give_back(self) -> None:
-        """Take back the starts of attempts that no engine took: they never went out."""
-        while self._started:
-            ticket, _, _ = self._started.popleft()
+        """Take back the starts of attempts that never went out: no engine took them, or it was stopped before."""
+        waiting = [ticket for ticket, _, _ in self._started]
+        self._started.clear()
+        for ticket in waiting + [ticket for ticket in self._in_flight if ticket.admission.sent_at is None]:
             ticket.admission.close()
             self._writer.submit(Unstarted(ticket.attempt))
 

@@ -1,33 +1,24 @@
 """The answers as a file: CSV for spreadsheets, JSON lines for programs. Streamed; a file appears whole or not at all."""
 
-import contextlib
-import csv
 import errno
 import json
-import os
-import re
-import sqlite3
-import stat
-import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchrunner.csv_cells import CsvWriter, encoded
 from batchrunner.errors import BatchrunnerError, Exit, UsageError
 from batchrunner.model import State
+from batchrunner.outfile import appearing_whole, check_target
 from batchrunner.store.files import lock_path
-from batchrunner.store.read import EXPORT_COLUMNS, Reader
-
-# Spreadsheets take a cell that starts like this for a formula; the blanks before it they may drop. Quotes are looked
-# through, so that a cell that stands as if it had been escaped is escaped too, and `unescape` is exact.
-_FORMULA = re.compile(r"'*\s*[=+\-@\t\r\n\0＝＋－＠]")
+from batchrunner.store.found import EXPORT_COLUMNS, ExportRow
+from batchrunner.store.read import Reader
 
 _STORE_COMPANIONS = ("-wal", "-shm", "-journal", ".new")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_BUFFER_BYTES = 1024 * 1024
 
 
 class ExportError(BatchrunnerError):
@@ -109,71 +100,14 @@ def _write_file(
     reader: Reader, target: Path, fmt: Format, *, raw: bool, overwrite: bool, kept: Sequence[Path]
 ) -> ExportReport:
     check_target(target, overwrite=overwrite, kept=kept)
-    with _appearing_whole(target) as sink:
+    with appearing_whole(target) as sink:
         report = _write(reader, sink, fmt, raw=raw)
         check_target(target, overwrite=overwrite, kept=kept)  # writing takes time: somebody may have been faster
     return report
 
 
-def check_target(target: Path, *, overwrite: bool, kept: Iterable[Path]) -> None:
-    """Raise `UsageError` unless *target* can be written: a new file, or with *overwrite* one that is none of *kept*."""
-    try:
-        mode = target.lstat().st_mode
-    except FileNotFoundError:
-        mode = None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UsageError(f"{target} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
-    if any(_is_same(target, path) for path in kept):
-        raise UsageError(f"{target} is the job file or part of its store; give the export another name.")
-    if mode is None:
-        if not target.parent.is_dir():
-            raise UsageError(f"There is no directory {target.parent} to write {target.name} to; make it first.")
-    elif stat.S_ISDIR(mode):
-        raise UsageError(f"{target} is a directory; name a file in it.")
-    elif stat.S_ISLNK(mode):
-        raise UsageError(f"{target} is a symbolic link, which an export does not follow; name the file itself.")
-    elif not stat.S_ISREG(mode):
-        raise UsageError(f"{target} is a pipe or a device; leave -o away and redirect the output to it.")
-    elif not overwrite:
-        raise UsageError(f"{target} exists; -f replaces it.")
-
-
 def _store_files(store: Path) -> list[Path]:
     return [store, lock_path(store), *(store.with_name(store.name + suffix) for suffix in _STORE_COMPANIONS)]
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there; a name may still be that of a file to come
-        return one.absolute() == other.absolute()
-
-
-@contextlib.contextmanager
-def _appearing_whole(target: Path) -> Iterator[Sink]:
-    # mkstemp: a name nobody can foresee, made by us or not at all, mode 0600.
-    fd, name = tempfile.mkstemp(prefix=".batchrunner-", suffix=".part", dir=target.parent)
-    draft = Path(name)
-    try:
-        with open(fd, "wb", buffering=_BUFFER_BYTES) as file:  # noqa: PTH123 - a descriptor, not a path
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_directory(target.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name in *directory* survive a power cut; a file system that cannot do so has done what it can."""
-    with contextlib.suppress(OSError):
-        fd = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _write(reader: Reader, sink: Sink, fmt: Format, *, raw: bool) -> ExportReport:
@@ -201,63 +135,35 @@ class _JsonRows:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
 
-    def write(self, row: sqlite3.Row) -> None:
+    def write(self, row: ExportRow) -> None:
         """Write one object."""
         *cells, metadata = row
         fields = json.dumps(dict(zip(EXPORT_COLUMNS, cells, strict=True)), ensure_ascii=False)
         # The metadata goes in as the text it is: nothing is lost by reading and writing its numbers.
         line = f'{fields[:-1]}, "metadata": {metadata or "null"}}}\n'
-        self._sink.write(_encoded(line))
+        self._sink.write(encoded(line))
 
 
 class _CsvRows:
     """CSV: a header, then a line per request with a column per metadata key."""
 
     def __init__(self, sink: Sink, keys: Iterable[str], *, raw: bool) -> None:
-        self.escaped_cells = 0
-        self._raw = raw
         self._keys = list(keys)
-        # With this end of line csv quotes cells with either of its characters, on every Python.
-        self._csv = csv.writer(_LineFeeds(sink), lineterminator="\r\n")
-        self._write([*EXPORT_COLUMNS, *column_names(self._keys)])
+        self._csv = CsvWriter(sink.write, raw=raw)
+        self._csv.row([*EXPORT_COLUMNS, *column_names(self._keys)])
 
-    def write(self, row: sqlite3.Row) -> None:
+    @property
+    def escaped_cells(self) -> int:
+        """Cells that got a `'` in front."""
+        return self._csv.escaped_cells
+
+    def write(self, row: ExportRow) -> None:
         """Write one line."""
         *cells, metadata = row
         if self._keys:
             values = json.loads(metadata or "{}")
             cells += [_metadata_cell(values.get(key)) for key in self._keys]
-        self._write(cells)
-
-    def _write(self, cells: list[Any]) -> None:
-        self._csv.writerow(cells if self._raw else map(self._escaped, cells))
-
-    def _escaped(self, cell: Any) -> Any:
-        # Numbers stay numbers: -1.5 is no formula.
-        if not isinstance(cell, str) or not _FORMULA.match(cell):
-            return cell
-        self.escaped_cells += 1
-        return "'" + cell
-
-
-class _LineFeeds:
-    """Takes one CSV line at a time, ends it in a line feed alone, and passes it on as UTF-8."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def write(self, line: str) -> None:
-        self._sink.write(_encoded(line.removesuffix("\r\n") + "\n"))
-
-
-def _encoded(text: str) -> bytes:
-    # A lone surrogate has no UTF-8. As `\ud800` it is the same in JSON, and readable in CSV.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def unescape(cell: str) -> str:
-    """Return what *cell* of a CSV export was before it was escaped."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+        self._csv.row(cells)
 
 
 def metadata_keys(texts: Iterable[str]) -> list[str]:

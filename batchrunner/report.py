@@ -1,12 +1,15 @@
 """What a run is asked to do, how it ended, and both in words."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchrunner.advice import export_command
 from batchrunner.dispatcher import Counts
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
 from batchrunner.settings import RunSettings
+from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Selection, Totals
 
@@ -84,12 +87,12 @@ def closing(report: Report, name: str) -> str:
 
 
 def _next(report: Report, name: str) -> list[str]:
-    totals = report.totals
+    totals, job = report.totals, shlex.quote(name)
     steps = []
     if totals.pending:
-        steps.append(f"batchrunner resume {name}    # goes on with the {totals.pending:,} pending")
+        steps.append(f"batchrunner resume {job}    # goes on with the {totals.pending:,} pending")
     if totals.failed:
-        steps.append(f"batchrunner errors {name}    # what failed, and the command that mends it")
+        steps.append(f"batchrunner errors {job}    # what failed, and the command that mends it")
     if totals.succeeded:
-        steps.append(f"batchrunner export {name} -o {Path(name).stem}.csv")
+        steps.append(export_command(job, store_path(Path(name))))
     return [f"next: {step}" if not i else f"      {step}" for i, step in enumerate(steps)]

@@ -1,4 +1,4 @@
-"""Builds real stores, change by change, with the statements that a run uses."""
+"""Builds real stores, change by change, with the statements that a run uses, and types commands that read them."""
 
 import hashlib
 import json
@@ -10,6 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
+from batchrunner.cli import cli
+from batchrunner.errors import Exit
 from batchrunner.model import (
     Attempt,
     Decision,
@@ -63,8 +67,11 @@ def answer(text: str = "42", *, stop_reason: str = "end_turn", model: str = "cla
     return Success(message, text, stop_reason, model, Usage(100, 20, 3, 4), "req_1")
 
 
-def failure(error_class: ErrorClass, message: str = "it broke", *, possibly_paid: bool = False) -> Failure:
-    return Failure(error_class, message, http_status=500, possibly_paid=possibly_paid)
+def failure(
+    error_class: ErrorClass, message: str = "it broke", *, possibly_paid: bool = False, kept: Success | None = None
+) -> Failure:
+    """A failure; *kept*: the answer that was not accepted."""
+    return Failure(error_class, message, http_status=500, possibly_paid=possibly_paid, answer=kept)
 
 
 @dataclass
@@ -107,13 +114,13 @@ class StoreMaker:
     def end(self, clock: str = "11:30:00", ending: str = "finished", reason: str | None = None) -> None:
         self.write(RunEnded(self.run_id, at(clock), ending, reason))
 
-    def start(self, custom_id: str, clock: str = "11:00:01") -> Attempt:
+    def start(self, custom_id: str, clock: str = "11:00:01", *, lane: str = "haiku") -> Attempt:
         """Put the start of the next attempt of *custom_id* on record."""
         (seq, params) = self.conn.execute(
             "SELECT q.seq, i.params FROM requests q JOIN inputs i ON i.seq = q.seq WHERE custom_id = ?", (custom_id,)
         ).fetchone()
         number = self.numbers[seq] = self.numbers.get(seq, 0) + 1
-        attempt = Attempt(seq, number, custom_id, "haiku", params, 10)
+        attempt = Attempt(seq, number, custom_id, lane, params, 10)
         self.write(Started(attempt, self.run_id, at(clock)))
         return attempt
 
@@ -126,9 +133,10 @@ class StoreMaker:
         ended: str = "11:00:03",
         decision: Decision | None = None,
         retry_at: str | None = None,
+        lane: str = "haiku",
     ) -> None:
         """Make one attempt of *custom_id*: a success is accepted; a failure is final unless *retry_at* or *decision*."""
-        attempt = self.start(custom_id, started)
+        attempt = self.start(custom_id, started, lane=lane)
         if decision is None and isinstance(outcome, Failure):
             decision = Retry(0.0) if retry_at else Fail()
         not_before = at(retry_at) if retry_at else None
@@ -144,3 +152,17 @@ def building(path: Path, *, input_path: Path | None = None) -> Iterator[StoreMak
             yield StoreMaker(path, conn, input_path or path.with_suffix(".jsonl"))
         finally:
             close_owner(conn)
+
+
+def typed(*words: object) -> Result:
+    """Run the command that consists of *words*, in this process."""
+    return CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
+
+
+def report(*words: object) -> dict[str, Any]:
+    """Return what the command *words* prints with `--json`."""
+    result = typed(*words, "--json")
+    assert result.exit_code == Exit.OK
+    parsed = json.loads(result.stdout)
+    assert isinstance(parsed, dict)
+    return parsed

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner import export as exporting
+from batchrunner.csv_cells import CsvWriter, escape, unescape
 from batchrunner.errors import UsageError
-from batchrunner.export import ExportReport, Format, column_names, export, metadata_keys, unescape
+from batchrunner.export import ExportReport, Format, column_names, export, metadata_keys
 from batchrunner.model import ErrorClass, Success, Usage
-from batchrunner.store.read import EXPORT_COLUMNS, Reader
+from batchrunner.store.found import EXPORT_COLUMNS
+from batchrunner.store.read import Reader
 from store_helpers import StoreMaker, answer, building, failure, request, requests
 
 #: What a spreadsheet may take for a formula.
@@ -192,17 +193,14 @@ CELL = st.text(st.sampled_from(list("'=+-@\t\r\n\0＝＋－＠ \xa0a,\";")), max
 
 @given(CELL)
 def test_unescaping_gives_back_what_was_escaped(cell: str) -> None:
-    rows = exporting._CsvRows(io.BytesIO(), [], raw=False)
-    assert unescape(rows._escaped(cell)) == cell
+    assert unescape(escape(cell)) == cell
 
 
 @given(st.lists(CELL, min_size=2, max_size=3), st.booleans())
 def test_csv_comes_back_cell_by_cell_with_line_feeds_alone(cells: list[str], raw: bool) -> None:
     sink = io.BytesIO()
-    rows = exporting._CsvRows(sink, [], raw=raw)
-    start = sink.tell()
-    rows._write(list(cells))
-    line = sink.getvalue()[start:].decode()
+    CsvWriter(sink.write, raw=raw).row(cells)
+    line = sink.getvalue().decode()
     (back,) = csv.reader(io.StringIO(line, newline=""))
     assert (back if raw else [unescape(cell) for cell in back]) == cells
     assert line.endswith("\n")

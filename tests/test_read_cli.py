@@ -6,18 +6,14 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from batchrunner.advice import ADVICE
-from batchrunner.cli import cli
 from batchrunner.clock import stamp
 from batchrunner.errors import Exit, UsageError
 from batchrunner.model import ErrorClass, Halt
 from batchrunner.store.changes import Heartbeat
-from store_helpers import StoreMaker, answer, at, building, failure, request, requests
+from store_helpers import StoreMaker, answer, at, building, failure, report, request, requests, typed
 
 HOSTILE = "\x1b]52;c;aGk=\x07\u202eevil\nsecond line\x9b2J\u200b"
 
@@ -26,18 +22,6 @@ HOSTILE = "\x1b]52;c;aGk=\x07\u202eevil\nsecond line\x9b2J\u200b"
 def store(tmp_path: Path) -> Iterator[StoreMaker]:
     with building(tmp_path / "jobs.db") as maker:
         yield maker
-
-
-def typed(*words: object) -> Result:
-    return CliRunner().invoke(cli, [str(word) for word in words], catch_exceptions=False)
-
-
-def report(*words: object) -> dict[str, Any]:
-    result = typed(*words, "--json")
-    assert result.exit_code == Exit.OK
-    parsed = json.loads(result.stdout)
-    assert isinstance(parsed, dict)
-    return parsed
 
 
 def busy(store: StoreMaker) -> None:
@@ -166,64 +150,6 @@ def test_simulated_answers_are_marked(store: StoreMaker) -> None:
     assert report("status", store.path)["simulated"] is True
 
 
-def test_errors_shows_each_kind_with_the_command_that_mends_it(store: StoreMaker) -> None:
-    store.take_in(requests(9))
-    store.begin()
-    for n in range(1, 6):
-        store.settle(f"r{n}", failure(ErrorClass.TRUNCATED, f"hit max_tokens {n}"))
-    store.settle("r6", failure(ErrorClass.INVALID, "temperature: too high"))
-    store.settle("r7", failure(ErrorClass.SERVER), retry_at="12:00:04")
-    store.settle("r8", failure(ErrorClass.BILLING), decision=Halt("no credit"))
-    store.end(ending="halted", reason="no credit")
-    shown = typed("errors", store.path).stdout
-    assert shown.startswith("5 × truncated: hit max_tokens 1\n    such as r1, r2, r3, ...\n")
-    assert f"batchrunner retry {store.path} --class truncated --set max_tokens=16000" in shown
-    assert f"batchrunner run {store.input_path} --on-change rerun" in shown, "run takes no store"
-    assert "2 pending requests met an error and are being retried: billing 1, server 1." in shown
-    assert "The last run halted at 2026-11-22T11:30:00.000Z: no credit" in shown
-    found = report("errors", store.path)
-    assert found["failed"] == 6
-    assert found["retrying"] == {"billing": 1, "server": 1}
-    assert [(group["error_class"], group["count"]) for group in found["groups"]] == [("truncated", 5), ("invalid", 1)]
-    assert found["groups"][1]["custom_ids"] == ["r6"]
-    assert found["groups"][1]["meaning"] == ADVICE[ErrorClass.INVALID].meaning
-
-
-def test_errors_of_one_class(store: StoreMaker) -> None:
-    busy(store)
-    assert report("errors", store.path, "--class", "truncated")["groups"][0]["count"] == 1
-    assert typed("errors", store.path, "--class", "invalid").stdout.startswith("No request has failed as invalid.")
-    assert typed("errors", store.path, "--class", "nonsense").exit_code == Exit.USAGE
-
-
-def test_errors_lists_each_failed_request(store: StoreMaker) -> None:
-    store.take_in(requests(3))
-    store.begin()
-    store.settle("r3", failure(ErrorClass.INVALID, "three"))
-    store.settle("r1", failure(ErrorClass.SERVER, "one"), retry_at="12:00:00")
-    store.settle("r1", failure(ErrorClass.SERVER, "one again"))
-    assert typed("errors", store.path, "--rows").stdout.splitlines() == [
-        "r1  line 1  server  2 attempts  one again",
-        "r3  line 3  invalid  1 attempt  three",
-    ]
-    (first, _) = report("errors", store.path, "--rows")["rows"]
-    assert first == {"custom_id": "r1", "line": 1, "error_class": "server", "message": "one again", "attempts": 2}
-
-
-def test_errors_says_when_there_are_none(store: StoreMaker) -> None:
-    store.take_in(requests(1))
-    assert typed("errors", store.path).stdout == "No request has failed.\n"
-
-
-def test_errors_says_what_it_leaves_out(store: StoreMaker) -> None:
-    store.take_in(requests(40))
-    store.begin()
-    for n in range(1, 41):
-        store.settle(f"r{n}", failure(ErrorClass.INVALID, "wrong " + "x" * n))
-    shown = typed("errors", store.path).stdout
-    assert "10 more failed in smaller groups" in shown
-
-
 def test_the_store_may_be_named_apart(store: StoreMaker, tmp_path: Path) -> None:
     busy(store)
     elsewhere = tmp_path / "my jobs.jsonl"
@@ -323,12 +249,3 @@ def test_reading_loads_nothing_that_sends(store: StoreMaker, verb: str) -> None:
         [sys.executable, "-c", script, verb, str(store.path)], capture_output=True, text=True, check=True
     )
     assert done.stderr.splitlines()[-1] == "[]"
-
-
-@pytest.mark.parametrize("error_class", list(ErrorClass))
-def test_every_error_class_has_its_advice(error_class: ErrorClass) -> None:
-    advice = ADVICE[error_class]
-    command = advice.command_for("jobs.db --db x", "in.jsonl")
-    assert advice.meaning.endswith(".")
-    assert advice.remedy.endswith(".")
-    assert command.startswith(("batchrunner retry jobs.db --db x --class " + error_class, "batchrunner run in.jsonl "))

@@ -8,8 +8,10 @@ import pytest
 from batchrunner.errors import StoreError, UsageError
 from batchrunner.model import ErrorClass, Halt
 from batchrunner.store import read
-from batchrunner.store.read import Progress, Reader, Retrying
-from store_helpers import NOW, StoreMaker, answer, at, building, failure, requests
+from batchrunner.store.found import Progress, Retrying, Unsettled
+from batchrunner.store.read import Reader
+from batchrunner.store.selection import Selection, put_back
+from store_helpers import NOW, StoreMaker, answer, at, building, failure, request, requests
 
 
 @pytest.fixture
@@ -36,6 +38,7 @@ def test_an_import_that_was_cut_short_counts_for_nothing(store: StoreMaker) -> N
         assert [*reader.failed_requests(), *reader.export_rows(), *reader.metadata()] == []
         assert list(reader.possible_duplicates(NOW)) == []
         assert reader.tokens() == []
+        assert reader.unsettled() == Unsettled({}, {})
 
 
 def test_progress_counts_the_latest_input_and_what_left_it(store: StoreMaker) -> None:
@@ -137,7 +140,63 @@ def test_requests_that_wait_for_another_try_are_counted_with_the_next_instant(st
     store.settle("r3", failure(ErrorClass.BILLING), decision=Halt("no credit"))
     with Reader(store.path) as reader:
         assert reader.retrying() == Retrying(2, at("12:00:04"))
-        assert reader.unsettled() == {"server": 2, "billing": 1}
+        assert reader.unsettled() == Unsettled(retrying={"server": 2, "billing": 1}, put_back={})
+        assert reader.unsettled(ErrorClass.BILLING) == Unsettled(retrying={"billing": 1}, put_back={})
+
+
+def test_what_retry_put_back_is_counted_apart_until_its_next_attempt_ends(store: StoreMaker) -> None:
+    store.take_in(requests(5))
+    store.begin()
+    for n in range(1, 5):
+        store.settle(f"r{n}", failure(ErrorClass.SERVER))
+    store.settle("r5", failure(ErrorClass.TRUNCATED))
+    put_back(store.conn, Selection(classes=[ErrorClass.SERVER]), at=at("11:40:00"))
+    store.begin("11:40:00")
+
+    def found() -> tuple[int, int, dict[str, int], dict[str, int]]:
+        with Reader(store.path) as reader:
+            unsettled = reader.unsettled()
+            groups = sum(group.count for group in reader.failure_groups())
+            assert reader.progress().failed == groups == len(list(reader.failed_requests()))
+            return groups, reader.progress().pending, unsettled.retrying, unsettled.put_back
+
+    assert found() == (1, 4, {}, {"server": 4})
+    store.start("r1")  # in flight: nothing has become of it yet
+    assert found() == (1, 4, {}, {"server": 4})
+    store.settle("r2", answer())
+    store.settle("r3", failure(ErrorClass.TIMEOUT), retry_at="11:41:00")
+    assert found() == (1, 3, {"timeout": 1}, {"server": 2})
+    store.settle("r3", failure(ErrorClass.TIMEOUT))
+    store.settle("r4", failure(ErrorClass.SERVER))
+    assert found() == (3, 1, {}, {"server": 1})
+
+
+def test_lanes_are_summed_apart_also_those_of_failures(store: StoreMaker) -> None:
+    store.take_in(requests(3))
+    store.begin()
+    store.settle("r1", answer())
+    store.settle("r2", failure(ErrorClass.TIMEOUT, possibly_paid=True))
+    store.settle("r3", answer(), lane="opus")
+    with Reader(store.path) as reader:
+        haiku, opus = reader.tokens()
+    assert (haiku.lane, haiku.attempts, haiku.answered, haiku.possibly_paid, haiku.input_tokens) == (
+        "haiku",
+        2,
+        1,
+        1,
+        100,
+    )
+    assert (opus.lane, opus.attempts, opus.answered, opus.possibly_paid, opus.output_tokens) == ("opus", 1, 1, 0, 20)
+
+
+def test_possible_duplicates_of_a_lane_without_any_answer_are_found(store: StoreMaker) -> None:
+    store.take_in(requests(3))
+    store.begin()
+    store.start("r3", lane="opus")
+    store.start("r2")
+    store.start("r1")
+    with Reader(store.path) as reader:
+        assert [found.custom_id for found in reader.possible_duplicates(NOW)] == ["r1", "r2", "r3"]
 
 
 def test_tokens_are_summed_per_lane(store: StoreMaker) -> None:
@@ -218,13 +277,48 @@ def test_a_possible_duplicate_that_left_the_input_has_no_line(store: StoreMaker)
 
 
 def test_export_rows_come_in_the_order_of_the_latest_input(store: StoreMaker) -> None:
-    r1, r2, r3 = requests(3)
-    store.take_in([r1, r2, r3])
-    from dataclasses import replace
-
-    store.take_in([replace(r3, line=1), replace(r1, line=2)])
+    store.take_in(requests(3))
+    store.take_in([request("r3", 1), request("r1", 2)])
     with Reader(store.path) as reader:
         assert [row["custom_id"] for row in reader.export_rows()] == ["r3", "r1"]
+
+
+def exported(store: StoreMaker) -> dict[str, tuple[str, str | None]]:
+    with Reader(store.path) as reader:
+        return {row["custom_id"]: (row["status"], row["text"]) for row in reader.export_rows()}
+
+
+def test_an_answer_that_was_put_back_is_not_shown_until_there_is_a_new_one(store: StoreMaker) -> None:
+    store.take_in(requests(2))
+    store.begin()
+    cut = failure(ErrorClass.TRUNCATED, kept=answer("half an ans"))
+    store.settle("r1", cut)
+    store.settle("r2", cut)
+    assert exported(store) == {"r1": ("failed", "half an ans"), "r2": ("failed", "half an ans")}
+    put_back(store.conn, Selection(), at=at("11:40:00"))
+    assert exported(store) == {"r1": ("pending", None), "r2": ("pending", None)}
+    store.settle("r1", answer("whole"))
+    store.settle("r2", failure(ErrorClass.SERVER))
+    assert exported(store) == {"r1": ("succeeded", "whole"), "r2": ("failed", None)}
+
+
+def test_an_answer_to_what_a_changed_line_said_before_is_not_shown(store: StoreMaker) -> None:
+    store.take_in([request("r1", 1, prompt="old"), request("r2", 2)])
+    store.begin()
+    store.settle("r1", answer("to the old"))
+    store.settle("r2", answer("untouched"))
+    store.take_in([request("r1", 1, prompt="new"), request("r2", 2)], on_change="rerun")
+    assert exported(store) == {"r1": ("pending", None), "r2": ("succeeded", "untouched")}
+    store.settle("r1", answer("to the new"))
+    assert exported(store) == {"r1": ("succeeded", "to the new"), "r2": ("succeeded", "untouched")}
+
+
+def test_the_latest_answer_is_the_one_that_is_shown(store: StoreMaker) -> None:
+    store.take_in(requests(1))
+    store.begin()
+    store.settle("r1", failure(ErrorClass.EMPTY, kept=answer("")), retry_at="11:00:04")
+    store.settle("r1", answer("second"))
+    assert exported(store) == {"r1": ("succeeded", "second")}
 
 
 def test_damage_met_while_reading_is_a_store_error(store: StoreMaker) -> None:
@@ -248,8 +342,8 @@ def test_a_reader_cannot_write(store: StoreMaker) -> None:
         (read.FAILED, "requests_line"),
         (read.RETRYING, "requests_due"),
         (read.EXAMPLES, "requests_failed"),
-        (read.DUPLICATES, None),
-        (read.DUPLICATES_COUNT, None),
+        (read.DUPLICATES, "attempts_doubtful"),
+        (read.DUPLICATES_COUNT, "attempts_doubtful"),
         (read.FINISHED_SINCE, None),
     ],
 )
@@ -265,7 +359,23 @@ def test_nothing_long_is_sorted_or_held(store: StoreMaker, sql: str, index: str 
     with Reader(store.path) as reader:
         plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + sql, dict.fromkeys(names))]
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
-    assert index is None or index in plan[0], plan
+    assert index is None or f"INDEX {index}" in plan[0], plan
+    assert not [step for step in plan if step.startswith("SCAN a") and "attempts_doubtful" not in step], plan
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_totals_of_lanes_do_not_walk_the_attempts(store: StoreMaker, *, analyzed: bool) -> None:
+    store.take_in(requests(200))
+    store.begin()
+    for n in range(1, 100):
+        store.settle(f"r{n}", answer())
+    if analyzed:
+        store.conn.execute("ANALYZE")
+    with Reader(store.path) as reader:
+        plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + read.SPEND)]
+    assert plan[0].startswith("SCAN t")
+    assert [step for step in plan if step.startswith("SEARCH a USING") and "attempts_doubtful (lane=?)" in step], plan
+    assert not [step for step in plan[1:] if step.startswith("SCAN")], plan
 
 
 def test_groups_are_formed_along_the_index(store: StoreMaker) -> None:

@@ -165,9 +165,9 @@ def test_a_failure_is_written_with_class_signature_and_body(conn: sqlite3.Connec
     assert rows(conn, f"SELECT {columns} FROM requests") == [
         ("failed", "invalid", "max_tokens: # > #", "max_tokens: 99 > 8", AT)
     ]
-    assert rows(conn, "SELECT outcome, error_class, http_status, message, possibly_paid, output_tokens FROM attempts") == [
-        ("failure", "invalid", 400, "max_tokens: 99 > 8\n<html>", 1, None)
-    ]
+    assert rows(
+        conn, "SELECT outcome, error_class, http_status, message, possibly_paid, output_tokens FROM attempts"
+    ) == [("failure", "invalid", 400, "max_tokens: 99 > 8\n<html>", 1, None)]
     assert rows(conn, "SELECT requests, succeeded, failed FROM job") == [(1, 0, 1)]
     assert rows(conn, "SELECT count(*) FROM results") == [(0,)]
 

@@ -14,8 +14,8 @@ _VERBS = {
     "run": "batchrunner.cli.run",
     "resume": "batchrunner.cli.run",
     "retry": "batchrunner.cli.run",
-    "status": "batchrunner.cli.read",
-    "errors": "batchrunner.cli.read",
+    "status": "batchrunner.cli.status",
+    "errors": "batchrunner.cli.errors",
     "export": "batchrunner.cli.export",
     "simulate": "batchrunner.cli.simulate",
 }

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from batchrunner.cli import options
-from batchrunner.cli.read import find_store, reader_may_leave
+from batchrunner.cli.names import find_store
+from batchrunner.cli.showing import reader_may_leave
 from batchrunner.export import ExportReport, Format, Sink
 from batchrunner.export import export as write_export
 from batchrunner.screen import count, visible

@@ -2,24 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchrunner.cli import options
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
-from batchrunner.settings import (
-    Limits,
-    RunSettings,
-    Stopping,
-    default_max_tokens,
-    default_rules,
-    parse_accept,
-    parse_rate,
-    with_retries,
-)
 from batchrunner.store.files import open_reader, store_path
+
+if TYPE_CHECKING:
+    from batchrunner.settings import RunSettings
 
 #: Failures that another try can mend without a change.
 MENDABLE = (
@@ -54,6 +47,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """
     from batchrunner.jobfile import Defaults, Template, parse_settings
     from batchrunner.loading import Source
+    from batchrunner.settings import default_max_tokens
 
     extra = parse_settings(given["settings"])
     defaults = Defaults(
@@ -164,8 +158,18 @@ def _endpoint(given: dict[str, Any]) -> Any:
     return Endpoint(simulator=parse_spec(given["simulate_with"] or ""))
 
 
-def _settings(given: dict[str, Any], last: dict[str, Any]) -> RunSettings:
+def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
+    from batchrunner.settings import (
+        Limits,
+        RunSettings,
+        Stopping,
+        default_rules,
+        parse_accept,
+        parse_rate,
+        with_retries,
+    )
+
     rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
     concurrency = given["concurrency"] or last.get("concurrency")
     retries = given["retries"] or [f"{name}={attempts - 1}" for name, attempts in last.get("retries", {}).items()]

@@ -154,7 +154,8 @@ BEGIN_RUN = """INSERT INTO runs (version, settings, host, pid, started_at, heart
 CATCH_UP = """UPDATE requests SET attempts = (SELECT max(number) FROM attempts WHERE seq = requests.seq)
     WHERE seq IN (SELECT seq FROM attempts WHERE ended_at IS NULL) AND state = 'pending'"""
 # A wall clock that was set back since must not hold a retry for longer than any rule would.
-CLAMP_DUE = "UPDATE requests SET not_before = :latest WHERE not_before > :latest"
+CLAMP_DUE = """UPDATE requests INDEXED BY requests_due SET not_before = :latest
+    WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL AND not_before > :latest"""
 CLOSE_DEAD_RUNS = "UPDATE runs SET ended_at = heartbeat_at, ending = 'died' WHERE ended_at IS NULL"
 
 

@@ -48,7 +48,10 @@ class FirstImport:
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
         self._seq = 0
+        (self._durability,) = conn.execute("PRAGMA synchronous").fetchone()
         self.abandon()
+        # No flush per chunk: a cut short import counts for nothing, and the last commit flushes all before it.
+        conn.execute("PRAGMA synchronous = NORMAL")
 
     def add(self, requests: Sequence[Request]) -> None:
         """Write a chunk and commit it."""
@@ -73,6 +76,7 @@ class FirstImport:
     def complete(self, job: Mapping[str, Any]) -> Imported:
         """Build the indexes, settle repeated ids, and declare the import complete."""
         imported = Imported()
+        self._restore_durability()
         with transaction(self._conn) as cursor:
             try:
                 cursor.execute(UNIQUE_ID_INDEX)
@@ -87,8 +91,12 @@ class FirstImport:
 
     def abandon(self) -> None:
         """Empty the store: an import that was not completed counts for nothing."""
+        self._restore_durability()
         with transaction(self._conn) as cursor:
             for statement in ("DELETE FROM requests", "DELETE FROM inputs", "DELETE FROM job"):
                 cursor.execute(statement)
             for index in ("requests_custom_id", "requests_fresh", "requests_due", "requests_failed", "requests_line"):
                 cursor.execute("DROP INDEX IF EXISTS " + index)
+
+    def _restore_durability(self) -> None:
+        self._conn.execute(f"PRAGMA synchronous = {self._durability:d}")

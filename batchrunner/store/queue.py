@@ -6,7 +6,8 @@ index covers them, and would scan.
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +38,8 @@ _NEXT_CLASS = """SELECT model_class FROM requests
 NEXT_FRESH_CLASS = _NEXT_CLASS.format("NULL")
 NEXT_DUE_CLASS = _NEXT_CLASS.format("NOT NULL")
 
-FAILURES = """SELECT error_class, count(*) FROM attempts
-    WHERE seq = :seq AND number > :budget_from AND error_class IS NOT NULL GROUP BY error_class"""
+FAILURES = """SELECT error_class FROM attempts
+    WHERE seq = :seq AND number > :budget_from AND error_class IS NOT NULL"""
 
 LINE_AT = "SELECT line FROM requests WHERE line IS NOT NULL ORDER BY line LIMIT 1 OFFSET :offset"
 
@@ -142,9 +143,9 @@ class Queue:
             failures=self._failures(row) if row["attempts"] > row["budget_from"] else {},
         )
 
-    def _failures(self, row: sqlite3.Row) -> dict[ErrorClass, int]:
-        counts = self._conn.execute(FAILURES, {"seq": row["seq"], "budget_from": row["budget_from"]})
-        return {ErrorClass(name): count for name, count in counts}
+    def _failures(self, row: sqlite3.Row) -> Mapping[ErrorClass, int]:
+        found = self._conn.execute(FAILURES, {"seq": row["seq"], "budget_from": row["budget_from"]})
+        return Counter(ErrorClass(name) for (name,) in found)
 
     def _skip(self, sql: str) -> Iterator[str]:
         after = ""

@@ -1,50 +1,53 @@
-"""What can be asked of a store, also while a run writes to it. Nothing here changes a byte."""
+"""What can be asked of a store, also while a run writes to it. Nothing here changes a byte.
+
+Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `status` takes.
+"""
 
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.files import open_reader
-
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-
-#: A run that has shown no sign of life for so long is taken for dead.
-HEARTBEAT_FRESH_S = 20.0
+from batchrunner.store.found import (
+    EXPORT_COLUMNS,
+    ExportRow,
+    FailedRequest,
+    FailureGroup,
+    Job,
+    PossibleDuplicate,
+    Progress,
+    Retrying,
+    Run,
+    Spend,
+    Unsettled,
+)
 
 _MAPPED_BYTES = 2**30
 
-#: The columns of an export, in their order; a column per metadata key follows.
-EXPORT_COLUMNS = (
-    "custom_id",
-    "status",
-    "text",
-    "stop_reason",
-    "model",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cost_usd",
-    "attempts",
-    "latency_s",
-    "error_class",
-    "error_message",
-    "api_request_id",
-)
-
+JOB = "SELECT input_path, simulated, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
+PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
+RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason
+    FROM runs ORDER BY id DESC LIMIT :count"""
+SPEND = "SELECT * FROM spend ORDER BY lane"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
-FINISHED_SINCE = "SELECT count(*) AS n FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
+FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
 RETRYING = """SELECT count(*) AS count, min(not_before) AS next_at FROM requests INDEXED BY requests_due
     WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL"""
-UNSETTLED = """SELECT error_class, count(*) AS count FROM requests NOT INDEXED
-    WHERE state = 'pending' AND error_class IS NOT NULL AND line IS NOT NULL
+# What `retry` put back has its whole budget before it until its next attempt ends. Along the indexes: a store whose
+# requests are all final has nothing in them.
+UNSETTLED = """WITH waiting AS (
+        SELECT error_class, attempts > budget_from AS tried FROM requests INDEXED BY requests_fresh
+        WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL
+        UNION ALL
+        SELECT error_class, attempts > budget_from FROM requests INDEXED BY requests_due
+        WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL)
+    SELECT error_class, sum(tried) AS retrying, sum(NOT tried) AS put_back FROM waiting
+    WHERE error_class IS NOT NULL AND (:error_class IS NULL OR error_class = :error_class)
     GROUP BY error_class ORDER BY count(*) DESC, error_class"""
 GROUPS = """SELECT error_class, signature, count(*) AS count, min(finished_at) AS first_at, max(finished_at) AS last_at
     FROM requests INDEXED BY requests_failed
@@ -57,118 +60,22 @@ FAILED = """SELECT custom_id, line, error_class, error_message AS message, attem
     FROM requests INDEXED BY requests_line
     WHERE line IS NOT NULL AND state = 'failed' AND (:error_class IS NULL OR error_class = :error_class)
     ORDER BY line"""
-# A full walk in the order of the primary key: no attempt is sorted, none is held. Only this fixed text is ever put in.
-_UNANSWERED = "(a.possibly_paid = 1 OR (a.ended_at IS NULL AND a.run_id IS NOT :living))"
-_DUPLICATES_COUNT = "SELECT count(*) AS n FROM attempts a WHERE {unanswered}"
+# The first condition is the index's own, so that a million settled attempts are never looked at; the order is the
+# index's too. Only this fixed text is ever put in.
+_DOUBTFUL = """(a.ended_at IS NULL OR a.possibly_paid = 1)
+    AND (a.possibly_paid = 1 OR a.run_id IS NOT :living)"""
+_DUPLICATES_COUNT = "SELECT count(*) FROM attempts a INDEXED BY attempts_doubtful WHERE {doubtful}"
 _DUPLICATES = """SELECT q.custom_id, q.line, a.number, a.started_at, a.ended_at, a.error_class, r.ending,
         EXISTS (SELECT 1 FROM attempts n WHERE n.seq = a.seq AND n.number > a.number) AS sent_again
-    FROM attempts a CROSS JOIN requests q ON q.seq = a.seq LEFT JOIN runs r ON r.id = a.run_id
-    WHERE {unanswered} ORDER BY a.seq, a.number"""
-DUPLICATES_COUNT = _DUPLICATES_COUNT.format(unanswered=_UNANSWERED)
-DUPLICATES = _DUPLICATES.format(unanswered=_UNANSWERED)
+    FROM attempts a INDEXED BY attempts_doubtful
+    CROSS JOIN requests q ON q.seq = a.seq LEFT JOIN runs r ON r.id = a.run_id
+    WHERE {doubtful} ORDER BY a.lane, a.seq, a.number"""
+DUPLICATES_COUNT = _DUPLICATES_COUNT.format(doubtful=_DOUBTFUL)
+DUPLICATES = _DUPLICATES.format(doubtful=_DOUBTFUL)
 METADATA = """SELECT i.metadata FROM requests q INDEXED BY requests_line CROSS JOIN inputs i ON i.seq = q.seq
     WHERE q.line IS NOT NULL AND i.metadata IS NOT NULL ORDER BY q.line"""
 _EXPORT = "SELECT {columns}, metadata FROM results_flat WHERE line IS NOT NULL ORDER BY line"
 EXPORT = _EXPORT.format(columns=", ".join(EXPORT_COLUMNS))
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the store belongs to."""
-
-    input_path: str
-    simulated: bool  #: The answers are the simulator's.
-    created_at: str
-    import_completed_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How many requests of the latest input stand where; `removed` ones are in the store only."""
-
-    requests: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    pending: int = 0
-    removed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One process that worked, or works, on the store."""
-
-    id: int
-    version: str
-    host: str
-    pid: int
-    started_at: str
-    heartbeat_at: str
-    ended_at: str | None
-    ending: str | None  #: finished, halted, interrupted, died, ...
-    reason: str | None
-
-    def is_alive(self, now: datetime) -> bool:
-        """Whether the run has not ended and has shown a sign of life in the last `HEARTBEAT_FRESH_S` seconds."""
-        return self.ended_at is None and abs(seconds_between(self.heartbeat_at, now)) < HEARTBEAT_FRESH_S
-
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Failed requests with the same class and, but for numbers and ids, the same message."""
-
-    error_class: str
-    signature: str
-    count: int
-    message: str  #: Of the first of them.
-    first_at: str
-    last_at: str
-    custom_ids: tuple[str, ...]  #: The first three.
-
-
-@dataclass(frozen=True, slots=True)
-class FailedRequest:
-    """A request that was given up."""
-
-    custom_id: str
-    line: int
-    error_class: str
-    message: str
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """What the attempts of one lane used. Sums of what the API reported; None: nothing was reported."""
-
-    lane: str
-    attempts: int
-    answered: int
-    possibly_paid: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cache_write_tokens: int | None
-    cache_read_tokens: int | None
-    cost_usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Retrying:
-    """Requests that wait for their next attempt."""
-
-    count: int
-    next_at: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PossibleDuplicate:
-    """An attempt that may have been paid for although no answer came of it."""
-
-    custom_id: str
-    line: int | None  #: None: no line of the latest input any more.
-    number: int  #: Of the attempt.
-    started_at: str
-    reason: str  #: What became of it: `in flight when the run died`, or its error class.
-    sent_again: bool  #: A later attempt was made.
 
 
 class Reader:
@@ -181,15 +88,10 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._conn: sqlite3.Connection
-        self._db: Database
 
     def __enter__(self) -> Self:
-        # Loaded only for a store that is there: it takes a tenth of a second.
-        conn = open_reader(self.path)
-        from sqlite_utils import Database
-
-        self._conn, self._db = conn, Database(conn, execute_plugins=False)
-        conn.execute("BEGIN")
+        self._conn = open_reader(self.path)
+        self._conn.execute("BEGIN")
         return self
 
     def __exit__(
@@ -204,26 +106,17 @@ class Reader:
 
     def job(self) -> Job | None:
         """Return what the store belongs to; None as long as no job file was taken in completely."""
-        for row in self._db.query(
-            "SELECT input_path, simulated, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
-        ):
-            return Job(**{**row, "simulated": bool(row["simulated"])})
-        return None
+        row = self._conn.execute(JOB).fetchone()
+        return Job(**{**row, "simulated": bool(row["simulated"])}) if row else None
 
     def progress(self) -> Progress:
         """Return the totals; all zero as long as no job file was taken in completely."""
-        for row in self._db.query("SELECT requests, succeeded, failed, pending, removed FROM progress"):
-            return Progress(**row)
-        return Progress()
+        row = self._conn.execute(PROGRESS).fetchone()
+        return Progress(**row) if row else Progress()
 
     def latest_runs(self, count: int = 1) -> list[Run]:
         """Return the latest *count* runs, newest first."""
-        rows = self._db.query(
-            "SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason FROM runs "
-            "ORDER BY id DESC LIMIT :count",
-            {"count": count},
-        )
-        return [Run(**row) for row in rows]
+        return [Run(**row) for row in self._conn.execute(RUNS, {"count": count})]
 
     def is_running(self, now: datetime) -> bool:
         """Whether a run works on the store at *now* (UTC, aware)."""
@@ -237,11 +130,17 @@ class Reader:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
         if self.job() is None:  # the indexes are built when the import is complete
             return Retrying(0, None)
-        return Retrying(**next(iter(self._db.query(RETRYING))))
+        return Retrying(**self._conn.execute(RETRYING).fetchone())
 
-    def unsettled(self) -> dict[str, int]:
-        """Return the pending requests whose latest attempt failed, by error class, most frequent first."""
-        return {row["error_class"]: row["count"] for row in self._db.query(UNSETTLED)}
+    def unsettled(self, error_class: str | None = None) -> Unsettled:
+        """Return the pending requests that met an error; only those of *error_class* if given."""
+        if self.job() is None:
+            return Unsettled({}, {})
+        rows = self._conn.execute(UNSETTLED, {"error_class": error_class}).fetchall()
+        retrying, put_back = (
+            {row["error_class"]: row[which] for row in rows if row[which]} for which in ("retrying", "put_back")
+        )
+        return Unsettled(retrying, put_back)
 
     def failure_groups(self, error_class: str | None = None, *, limit: int = 100) -> list[FailureGroup]:
         """Return the *limit* largest groups of failed requests, largest first; only of *error_class* if given."""
@@ -249,7 +148,7 @@ class Reader:
             return []
         # Failures of a group lie far apart in the table. Mapped into memory, a million of them are read in half the time.
         self._conn.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES:d}")
-        groups = list(self._db.query(GROUPS, {"error_class": error_class, "limit": limit}))
+        groups = self._conn.execute(GROUPS, {"error_class": error_class, "limit": limit}).fetchall()
         self._conn.execute("PRAGMA mmap_size = 0")
         return [self._with_examples(group) for group in groups]
 
@@ -257,18 +156,18 @@ class Reader:
         """Yield every failed request, in the order of the input; only those of *error_class* if given."""
         if self.job() is not None:
             for row in self._conn.execute(FAILED, {"error_class": error_class}):
-                yield FailedRequest(**dict(row))
+                yield FailedRequest(**row)
 
     def tokens(self) -> list[Spend]:
-        """Return what was used, per lane. Reads every attempt."""
-        return [Spend(**row) for row in self._db.query("SELECT * FROM spend ORDER BY lane")]
+        """Return what was used, per lane."""
+        return [Spend(**row) for row in self._conn.execute(SPEND)]
 
     def count_possible_duplicates(self, now: datetime) -> int:
         """Return how many attempts `possible_duplicates` yields."""
         return self._number(DUPLICATES_COUNT, {"living": self._living_run(now)})
 
     def possible_duplicates(self, now: datetime) -> Iterator[PossibleDuplicate]:
-        """Yield the attempts that may have been paid for without an answer, by order of arrival.
+        """Yield the attempts that may have been paid for without an answer, lane by lane, by order of arrival.
 
         They are those that never ended although their run is over or dead at *now* (UTC, aware), and those that
         failed in a way that leaves it open whether the server worked.
@@ -283,7 +182,7 @@ class Reader:
                 sent_again=bool(row["sent_again"]),
             )
 
-    def export_rows(self) -> Iterator[sqlite3.Row]:
+    def export_rows(self) -> Iterator[ExportRow]:
         """Yield one row per request of the latest input, in its order: `EXPORT_COLUMNS`, then `metadata` (JSON text)."""
         if self.job() is not None:
             yield from self._conn.execute(EXPORT)
@@ -298,19 +197,14 @@ class Reader:
         # Only one run owns a store at a time, so only the newest can be alive.
         return next((run.id for run in self.latest_runs(1) if run.is_alive(now)), None)
 
-    def _with_examples(self, group: dict[str, Any]) -> FailureGroup:
+    def _with_examples(self, group: sqlite3.Row) -> FailureGroup:
         which = {"error_class": group["error_class"], "signature": group["signature"]}
-        examples = list(self._db.query(EXAMPLES, which))
+        examples = self._conn.execute(EXAMPLES, which).fetchall()
         ids = tuple(row["custom_id"] for row in examples)
         return FailureGroup(**group, message=examples[0]["error_message"], custom_ids=ids)
 
-    def _number(self, sql: str, params: dict[str, Any]) -> int:
-        return int(next(iter(self._db.query(sql, params)))["n"])
-
-
-def seconds_between(stamp: str, now: datetime) -> float:
-    """Return the seconds from *stamp* (as the store writes it) to *now* (UTC, aware); negative if it lies ahead."""
-    return (now - datetime.fromisoformat(stamp)).total_seconds()
+    def _number(self, sql: str, params: Mapping[str, Any]) -> int:
+        return int(self._conn.execute(sql, params).fetchone()[0])
 
 
 _IN_FLIGHT = {"died": "died", None: "died", "interrupted": "was interrupted", "terminated": "was interrupted"}

@@ -35,6 +35,9 @@ _NEW_INPUTS = """INSERT INTO inputs (seq, params, metadata, max_tokens, stream, 
                                WHERE b.custom_id = 'h-' || i.line_hash)),
            i.metadata, i.max_tokens, i.stream, i.timeout_s
     FROM incoming i JOIN requests q ON q.custom_id = i.custom_id WHERE q.seq > :last_seq"""
+# What differs only in the order of its keys counts as the same from here on, though its hash is another.
+_SAME_AFTER_ALL = """UPDATE incoming SET params_hash = q.params_hash
+    FROM requests q WHERE q.custom_id = incoming.custom_id AND q.seq IN (SELECT seq FROM reordered)"""
 _TAKE_REQUEST = """UPDATE requests SET params_hash = i.params_hash, line_hash = i.line_hash, model_class = i.model_class,
     state = 'pending', budget_from = attempts, error_class = NULL, signature = NULL, error_message = NULL,
     not_before = NULL, finished_at = NULL
@@ -114,12 +117,14 @@ class Reimport:
         """Let go of what was gathered."""
         self._conn.execute("DROP TABLE IF EXISTS temp.incoming")
         self._conn.execute("DROP TABLE IF EXISTS temp.taken")
+        self._conn.execute("DROP TABLE IF EXISTS temp.reordered")
 
     def _sort_changed(self, cursor: sqlite3.Cursor, imported: Imported) -> None:
         """Fill `taken` with the requests that take their new form, or raise."""
         cursor.execute("CREATE TEMP TABLE taken (seq INTEGER PRIMARY KEY)")
+        cursor.execute("CREATE TEMP TABLE reordered (seq INTEGER PRIMARY KEY)")
         stopped = 0
-        for seq, custom_id, sent in self._truly_changed():
+        for seq, custom_id, sent in self._truly_changed(cursor):
             if not sent:
                 imported.updated += 1
             elif self._on_change is None:
@@ -136,12 +141,15 @@ class Reimport:
                 break
         if stopped:
             raise _changed_error(stopped, imported.examples)
+        cursor.execute(_SAME_AFTER_ALL)
 
-    def _truly_changed(self) -> Iterator[tuple[int, str, bool]]:
-        """Yield what differs in more than the order of its keys."""
+    def _truly_changed(self, cursor: sqlite3.Cursor) -> Iterator[tuple[int, str, bool]]:
+        """Yield what differs in more than the order of its keys; what does not goes to `reordered`."""
         for seq, custom_id, sent, was, now in self._conn.execute(_CHANGED):
             if now is None or json.loads(was) != json.loads(now):
                 yield seq, custom_id, bool(sent)
+            else:
+                cursor.execute("INSERT INTO reordered VALUES (?)", (seq,))
 
 
 def _changed_error(count: int, examples: list[str]) -> ChangedRequestsError:

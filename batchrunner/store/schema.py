@@ -115,6 +115,7 @@ _TABLES = (
         cache_read_tokens INTEGER NOT NULL,
         cost_usd REAL                      -- NULL: unknown
     ) WITHOUT ROWID""",
+    "CREATE INDEX overrides_seq ON overrides (seq)",
     "CREATE INDEX attempts_doubtful ON attempts (lane, seq) WHERE ended_at IS NULL OR possibly_paid = 1",
 )
 

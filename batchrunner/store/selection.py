@@ -30,10 +30,13 @@ class Totals:
 _FIRST = """SELECT count(*), count(CASE WHEN state = 'succeeded' THEN 1 END), count(CASE WHEN state = 'failed' THEN 1 END)
     FROM requests WHERE line IS NOT NULL AND line <= ?"""
 
+# The condition lets the greatest line be read off the end of its index.
+_WHOLE = """SELECT requests, succeeded, failed, (SELECT max(line) FROM requests WHERE line IS NOT NULL) FROM job"""
+
 
 def totals(conn: sqlite3.Connection, last_line: int | None = None) -> Totals:
     """Return the totals of the job, or of its lines up to *last_line*."""
-    whole = conn.execute("SELECT requests, succeeded, failed, (SELECT max(line) FROM requests) FROM job").fetchone()
+    whole = conn.execute(_WHOLE).fetchone()
     if whole is None:
         return Totals()
     *numbers, greatest = whole

@@ -1,0 +1,129 @@
+"""`status`: how far a job is, on one screen or as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from batchrunner.cli import options
+from batchrunner.cli.names import Names, find_store
+from batchrunner.cli.showing import as_json_option, attempts, reader_may_leave, say
+from batchrunner.cli.survey import TOKENS, Survey, next_commands, take_survey
+from batchrunner.screen import count, duration, visible
+from batchrunner.store.found import PossibleDuplicate, Run
+from batchrunner.store.read import Reader
+
+#: Labels of the screen are this wide.
+_LABEL = 11
+
+
+@click.command()
+@options.jobfile
+@options.db
+@as_json_option
+@click.option(
+    "--possible-duplicates", is_flag=True, help="List the attempts that may have been paid without an answer."
+)
+@reader_may_leave()
+def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates: bool) -> None:
+    """Show how far JOBFILE is: also while a run works on it.
+
+    JOBFILE is the job file or its store.
+
+    \b
+    Example:  batchrunner status jobs.jsonl
+              batchrunner status jobs.jsonl --json | jq .pending
+    """
+    now = datetime.now(UTC)
+    with Reader(find_store(jobfile, db)) as reader:
+        survey = take_survey(reader, now)
+        commands = next_commands(survey, Names.of(jobfile, db, survey.job))
+        if as_json:
+            report = survey.as_json() | {"next": [command for command, _ in commands]}
+            if possible_duplicates:
+                report["possible_duplicate_attempts"] = [
+                    dataclasses.asdict(found) for found in reader.possible_duplicates(now)
+                ]
+            click.echo(json.dumps(report, indent=2))
+        elif possible_duplicates:
+            for found in reader.possible_duplicates(now):
+                say(duplicate_line(found))
+            click.echo(f"{attempts(survey.possible_duplicates)} may have been paid for without an answer", err=True)
+        else:
+            for line in status_lines(survey, commands):
+                say(line)
+
+
+def status_lines(survey: Survey, commands: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield the lines of the status screen."""
+    yield _labelled("store", str(survey.store))
+    if survey.job is None:
+        yield _labelled("input", "not taken in completely yet, so nothing was sent")
+    else:
+        yield _labelled("input", survey.job.input_path)
+        yield from _progress_lines(survey)
+    if survey.run is not None:
+        yield ""
+        yield from _run_lines(survey, survey.run)
+    yield from _spend_lines(survey)
+    for position, (command, purpose) in enumerate(commands):
+        if position == 0:
+            yield ""
+        yield _labelled("" if position else "next", f"{command}   # {purpose}")
+
+
+def _progress_lines(survey: Survey) -> Iterator[str]:
+    p = survey.progress
+    width = len(count(p.requests))
+    simulated = "  (answers of the simulator: nothing was paid)" if survey.job and survey.job.simulated else ""
+    yield _labelled("requests", count(p.requests) + simulated)
+    for name, number in (("succeeded", p.succeeded), ("failed", p.failed), ("pending", p.pending)):
+        yield _labelled(name, f"{count(number):>{width}}  {_percent(number, p.requests)}")
+    if survey.retrying.count:
+        next_at = f"  of the pending, waiting for another try; the next at {survey.retrying.next_at}"
+        yield _labelled("retrying", f"{count(survey.retrying.count):>{width}}{next_at}")
+    if p.removed:
+        yield _labelled("removed", f"{count(p.removed):>{width}}  not in the input any more: kept, not sent")
+
+
+def _run_lines(survey: Survey, run: Run) -> Iterator[str]:
+    who = f"process {run.pid} on {run.host}, since {run.started_at}"
+    if survey.running:
+        yield _labelled("running", f"{who}; last sign of life {duration(survey.silent_s)} ago")
+    elif run.ended_at is None:
+        yield _labelled("last run", f"{who}: died; last sign of life {duration(survey.silent_s)} ago")
+    else:
+        reason = f": {run.reason}" if run.reason else ""
+        yield _labelled("last run", f"{run.ending} at {run.ended_at}{reason}")
+    if survey.rate_per_s is not None:
+        left = f", about {duration(survey.eta_s)} left" if survey.eta_s is not None else ""
+        finished = f"{count(survey.run_finished)} requests in {duration(survey.run_s)}"
+        yield _labelled("rate", f"{survey.rate_per_s:,.1f} requests/s ({finished}){left}")
+
+
+def _spend_lines(survey: Survey) -> Iterator[str]:
+    if survey.spend:
+        cost = f"; ${survey.cost_usd:,.2f}" if survey.cost_usd is not None else ""
+        yield _labelled("tokens", ", ".join(f"{count(survey.total(n))} {words}" for n, words in TOKENS.items()) + cost)
+    if survey.possible_duplicates:
+        paid = f"{attempts(survey.possible_duplicates)} may have been paid for without an answer"
+        yield _labelled("duplicates", f"{paid}; --possible-duplicates lists them")
+
+
+def duplicate_line(found: PossibleDuplicate) -> str:
+    """Return *found* as one line."""
+    line = f"line {found.line}" if found.line is not None else "no line of the input any more"
+    again = "sent again" if found.sent_again else "not sent again"
+    return visible(f"{found.custom_id}  {line}  attempt {found.number}  {found.started_at}  {found.reason}  {again}")
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label:<{_LABEL}}{visible(text)}"
+
+
+def _percent(part: int, whole: int) -> str:
+    # Rounded down: 100 % means all of them.
+    return f"{part * 1000 // whole / 10:.1f} %" if whole else ""

@@ -1,0 +1,115 @@
+"""What a run shows: on a terminal, in a log, to a machine, and to nobody."""
+
+import contextlib
+import json
+import os
+import pty
+from io import StringIO
+from typing import Any
+
+import pytest
+
+from batchrunner import progress
+from batchrunner.progress import Bar, JsonLines, PlainLines, SafeStream, Silent, Snapshot, reporter
+
+
+def snapshot(**changes: Any) -> Snapshot:
+    values = {
+        "requests": 100,
+        "succeeded": 40,
+        "failed": 2,
+        "in_flight": 7,
+        "retrying": 3,
+        "sent": 50,
+        "retries": 5,
+        "input_tokens": 1000,
+        "output_tokens": 200,
+    }
+    return Snapshot(**(values | changes))
+
+
+def test_plain_lines_are_key_value_pairs_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    out = StringIO()
+    lines = PlainLines(out)
+    lines.start(snapshot(succeeded=8))
+    now += 10
+    lines.tick(snapshot(succeeded=18))
+    assert out.getvalue() == ""  # not yet time
+    now += 20
+    lines.tick(snapshot(succeeded=68))
+    fields = dict(pair.split("=") for pair in out.getvalue().split())
+    assert fields["event"] == "progress"
+    assert fields["succeeded"] == "68"
+    assert fields["rate_per_s"] == "2.0"  # 60 in 30 s
+    assert fields["eta_s"] == "15"  # 30 are left
+    assert fields["elapsed_s"] == "30"
+
+
+def test_json_lines_are_objects_also_for_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    out = StringIO()
+    lines = JsonLines(out)
+    lines.note("a sentence")
+    lines.start(snapshot())
+    now += 6
+    lines.tick(snapshot())
+    note, tick = (json.loads(line) for line in out.getvalue().splitlines())
+    assert note == {"event": "note", "text": "a sentence"}
+    assert tick["event"] == "progress"
+    assert tick["eta_s"] is None  # nothing became final meanwhile
+
+
+def test_auto_is_a_bar_on_a_terminal_and_lines_elsewhere() -> None:
+    controller, terminal = pty.openpty()
+    try:
+        with os.fdopen(terminal, "w") as stream:
+            assert isinstance(reporter("auto", stream), Bar)
+    finally:
+        os.close(controller)
+    assert isinstance(reporter("auto", StringIO()), PlainLines)
+
+
+def test_the_bar_shows_what_is_in_flight_retrying_and_failed() -> None:
+    out = StringIO()
+    bar = Bar(out)
+    bar.start(snapshot())
+    bar.note("a note")
+    bar.stop()
+    text = out.getvalue()
+    assert "42/100" in text
+    assert "in flight 7, retrying 3, failed 2" in text
+    assert "a note\n" in text
+
+
+def test_silence_keeps_the_notes() -> None:
+    out = StringIO()
+    silent = Silent(out)
+    silent.start(snapshot())
+    silent.tick(snapshot())
+    silent.note("halted")
+    assert out.getvalue() == "halted\n"
+
+
+def test_a_stream_whose_reader_has_gone_swallows_what_is_written() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    stream = os.fdopen(writing, "w", buffering=1)
+    safe = SafeStream(stream)
+    safe.write("nobody reads this\n")
+    safe.flush()
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
+    safe.write("nor this\n")
+    assert not safe.isatty()
+
+
+def test_a_stream_of_few_characters_gets_escapes_instead_of_failing() -> None:
+    class Ascii(StringIO):
+        encoding = "ascii"
+
+    out = Ascii()
+    SafeStream(out).write("naïve 犬\n")
+    assert out.getvalue() == "na\\xefve \\u72ac\n"
