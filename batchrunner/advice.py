@@ -113,7 +113,8 @@ ADVICE: Mapping[ErrorClass, Advice] = MappingProxyType(
         ),
         _E.REFUSED: Advice(
             "The model declined to answer; what it said is kept.",
-            f"Rephrase these lines of the job file, then {_RUN_AGAIN} With --accept refused the next refusals count as answers.",
+            f"Rephrase these lines of the job file, then {_RUN_AGAIN} "
+            "With --accept refused the next refusals count as answers.",
             _RERUN,
         ),
         _E.EMPTY: Advice("The model answered without any content.", _LATER, _again(_E.EMPTY)),

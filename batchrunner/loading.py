@@ -70,11 +70,16 @@ class _Lines:
     shown: list[str] = field(default_factory=list)
     count: int = 0
 
-    def requests(self, reader: LineReader) -> Iterator[Request]:
-        """Yield the requests of the good lines, until the first bad one; then only look for more bad ones."""
+    def requests(self, reader: LineReader, look_up: Callable[[], None]) -> Iterator[Request]:
+        """Yield the requests of the good lines, until the first bad one; then only look for more bad ones.
+
+        From then on nobody else sees how far it has come, so *look_up* is called now and then.
+        """
         shape = self.shaper.request
         for line in reader:
             self.count += 1
+            if self.bad and not self.count % CHUNK:
+                look_up()
             try:
                 request = shape(line)
             except LineError as error:
@@ -111,13 +116,17 @@ def load(
     total = source.path.stat().st_size if source.path.exists() else 0
     reader = read_lines(source.path)
     lines = _Lines(Shaper(source.defaults, source.template, surrogates=source.surrogates))
+
+    def look_up() -> None:
+        watcher.check()
+        watcher.progress(reader.bytes_read, total)
+
     incoming = begin_import(conn, on_change=on_change)
     try:
-        requests = lines.requests(reader)
+        requests = lines.requests(reader, look_up)
         while chunk := list(islice(requests, CHUNK)):
-            watcher.check()
             incoming.add(chunk)
-            watcher.progress(reader.bytes_read, total)
+            look_up()
         lines.check(source.path)
         return incoming.complete(_job(source, reader.fingerprint, clock))
     except BaseException:

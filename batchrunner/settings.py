@@ -13,6 +13,8 @@ from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.retry import Action, Rule, Rules, Wait
 from batchrunner.policy.window import Rate
 
+_RETRIES_DIGITS = 6
+
 
 @cache
 def _defaults() -> dict[str, Any]:
@@ -68,9 +70,7 @@ class RunSettings:
         return {
             "rate": str(self.limits.rate) if self.limits.rate else None,
             "concurrency": self.limits.concurrency,
-            "retries": {
-                c.value: rule.attempts for c, rule in self.rules.items() if rule.attempts != standard[c].attempts
-            },
+            "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
             "accept": sorted(self.accept),
             "timeout_s": self.timeout_s,
             "first": self.first,
@@ -91,7 +91,7 @@ def with_retries(rules: Rules, changes: Iterable[str]) -> dict[ErrorClass, Rule]
     changed = dict(rules)
     for change in changes:
         name, _, count = change.partition("=")
-        if name not in set(ErrorClass) or not count.isdecimal():
+        if name not in set(ErrorClass) or not count.isdecimal() or len(count) > _RETRIES_DIGITS:
             raise UsageError(
                 f"--retries {change!r} is not CLASS=N, such as server=10. Classes: {', '.join(ErrorClass)}."
             )

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from store_helpers import building
+
 PACKAGE = Path(__file__).parent.parent / "batchrunner"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
     {"model", "errors", "clock", "__init__"},
-    {"policy", "screen"},
+    {"policy", "screen", "csv_cells", "outfile"},
     {"settings", "advice"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping"},
@@ -108,11 +110,9 @@ def test_no_room_grows_unnoticed(path: Path) -> None:
 
 @pytest.mark.parametrize("verb", [["--help"], ["status", "--help"], ["status"], ["errors"], ["export"]], ids=" ".join)
 def test_reading_verbs_load_nothing_heavy(verb: list[str], tmp_path: Path) -> None:
-    from batchrunner.store.files import open_owner, owned
-
     store = tmp_path / "jobs.db"
-    with owned(store):
-        open_owner(store).close()
+    with building(store) as maker:
+        maker.take_in([])
     program = (
         "import sys\n"
         "from batchrunner.cli import main\n"

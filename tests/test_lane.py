@@ -5,8 +5,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from builders import AT, LANE, attempt, body, failure, numbered, opened_store, run_on, settlement, take_in, write
-from virtual_time import VirtualClock, in_virtual_time
 
 from batchrunner.lane import Lane, utc_stamp
 from batchrunner.limiter import Limiter
@@ -15,6 +13,8 @@ from batchrunner.settings import default_rules
 from batchrunner.store import queue
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Claimed, Queue
+from builders import AT, LANE, attempt, body, failure, numbered, opened_store, run_on, settlement, take_in, write
+from virtual_time import VirtualClock, in_virtual_time
 
 CLOCK = VirtualClock()
 DUE_SINCE = "2026-11-22T13:00:00.000Z"
@@ -110,7 +110,8 @@ def test_due_retries_behind_large_ones_in_flight_are_given_out(tmp_path: Path, m
         put_back_by_a_run(conn, 20)
 
         async def scene() -> set[int]:
-            lane, reading, in_flight = lane_of(), Reading(conn), set()
+            lane, reading = lane_of(), Reading(conn)
+            in_flight: set[int] = set()
             while len(in_flight) < 20:
                 assert await lane.fill(reading)
                 in_flight.add(lane.due.popleft().seq)

@@ -8,15 +8,15 @@ from itertools import pairwise
 
 import anyio
 import pytest
-from builders import failure, success
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import VirtualClock, in_virtual_time
 
 from batchrunner.limiter import CATCH_UP_S, Admission, Limiter
 from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
 from batchrunner.settings import default_rules
+from builders import failure, success
+from virtual_time import VirtualClock, in_virtual_time
 
 CLOCK = VirtualClock()
 RULES = default_rules()

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-from builders import LANE, attempt, failure, success
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from batchrunner.policy.lanes import model_class
 from batchrunner.policy.refusals import PATIENCE, RefusalWatch
 from batchrunner.policy.retry import Action
 from batchrunner.settings import default_rules, with_retries
+from builders import LANE, attempt, failure, success
 
 HALT = Halt("The key is not valid.")
 RETRY = Retry(5.0)

@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from builders import attempt, failure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrunner.model import ErrorClass, Fail, Halt, Retry
 from batchrunner.policy.retry import Action, Rule, Wait, decide
 from batchrunner.settings import default_rules
+from builders import attempt, failure
 
 _RULES = st.builds(
     Rule,

@@ -11,7 +11,7 @@ import pytest
 
 from batchrunner.clock import stamp
 from batchrunner.errors import Exit, UsageError
-from batchrunner.model import ErrorClass, Halt
+from batchrunner.model import ErrorClass
 from batchrunner.store.changes import Heartbeat
 from store_helpers import StoreMaker, answer, at, building, failure, report, request, requests, typed
 

@@ -171,6 +171,29 @@ def test_what_retry_put_back_is_counted_apart_until_its_next_attempt_ends(store:
     assert found() == (3, 1, {}, {"server": 1})
 
 
+def test_what_became_final_in_the_latest_run_is_counted(store: StoreMaker) -> None:
+    store.take_in(requests(6))
+    store.begin("11:00:00")
+    for n in range(1, 5):
+        store.settle(f"r{n}", answer() if n % 2 else failure(ErrorClass.SERVER), ended=f"11:00:0{n}")
+    store.end("11:10:00")
+
+    def finished() -> int:
+        with Reader(store.path) as reader:
+            return reader.finished_during(reader.latest_runs()[0])
+
+    assert finished() == 4
+    put_back(store.conn, Selection(), at=at("11:40:00"))
+    store.begin("11:40:00")
+    assert finished() == 0
+    store.settle("r2", answer(), ended="11:40:01")
+    store.settle("r5", answer(), ended="11:40:02")
+    store.settle("r6", failure(ErrorClass.SERVER), ended="11:40:02", retry_at="11:41:00")
+    assert finished() == 2
+    store.take_in(requests(4), on_change="keep")
+    assert finished() == 1
+
+
 def test_lanes_are_summed_apart_also_those_of_failures(store: StoreMaker) -> None:
     store.take_in(requests(3))
     store.begin()
@@ -206,8 +229,6 @@ def test_tokens_are_summed_per_lane(store: StoreMaker) -> None:
     store.settle("r2", answer())
     with Reader(store.path) as reader:
         (spend,) = reader.tokens()
-        assert reader.finished_since(at("11:00:00")) == 2
-        assert reader.finished_since(at("11:30:00")) == 0
     assert (spend.lane, spend.attempts, spend.answered) == ("haiku", 2, 2)
     assert (spend.input_tokens, spend.output_tokens, spend.cache_write_tokens, spend.cache_read_tokens) == (
         200,

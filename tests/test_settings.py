@@ -70,7 +70,9 @@ def test_the_defaults_of_one_run_are_not_shared_with_the_next() -> None:
 # --retries
 
 
-@pytest.mark.parametrize(("count", "attempts", "action"), [(0, 1, Action.FAIL), (1, 2, Action.RETRY), (9, 10, Action.RETRY)])
+@pytest.mark.parametrize(
+    ("count", "attempts", "action"), [(0, 1, Action.FAIL), (1, 2, Action.RETRY), (9, 10, Action.RETRY)]
+)
 @pytest.mark.parametrize("error_class", list(ErrorClass))
 def test_retries_are_attempts_after_the_first(
     error_class: ErrorClass, count: int, attempts: int, action: Action
@@ -155,7 +157,7 @@ def test_a_limit_that_is_none_or_two_is_refused(rpm: int | None, rate: str | Non
 def test_the_record_of_a_run_holds_what_the_user_changed() -> None:
     settings = RunSettings(
         limits=Limits(Rate.parse("600/10s"), 7),
-        rules=with_retries(default_rules(), ["server=10"]),
+        rules=with_retries(default_rules(), ["server=10", "rate_limited=0"]),
         accept=frozenset(ACCEPTABLE),
         timeout_s=30.0,
         first=5,
@@ -165,7 +167,7 @@ def test_the_record_of_a_run_holds_what_the_user_changed() -> None:
     assert {key: record[key] for key in ("rate", "concurrency", "retries", "accept", "timeout_s", "first")} == {
         "rate": "600/10s",
         "concurrency": 7,
-        "retries": {"server": 11},
+        "retries": {"server": 10, "rate_limited": 0},
         "accept": ["empty", "refused", "truncated"],
         "timeout_s": 30.0,
         "first": 5,

@@ -7,6 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from batchrunner.model import TRANSITIONS, Decision, ErrorClass, Fail, Halt, Outcome, Retry, State
+from batchrunner.store.changes import (
+    Heartbeat,
+    RunEnded,
+    Settled,
+    Started,
+    Unstarted,
+    begin_run,
+    next_state,
+    recover,
+)
+from batchrunner.store.selection import Selection, put_back
 from builders import (
     AT,
     LATER,
@@ -26,19 +39,6 @@ from builders import (
     take_in,
     write,
 )
-
-from batchrunner.model import TRANSITIONS, Decision, ErrorClass, Fail, Halt, Outcome, Retry, State
-from batchrunner.store.changes import (
-    Heartbeat,
-    RunEnded,
-    Settled,
-    Started,
-    Unstarted,
-    begin_run,
-    next_state,
-    recover,
-)
-from batchrunner.store.selection import Selection, put_back
 
 PAIRS = list(itertools.product(State, State))
 ALLOWED = [(old, new) for old, new in PAIRS if new in TRANSITIONS[old]]

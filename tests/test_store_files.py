@@ -10,16 +10,16 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from builders import dump, numbered, opened_store, take_in
 
 from batchrunner.errors import Exit, StoreError, StoreLockedError, UsageError
 from batchrunner.store import files
 from batchrunner.store.files import close_owner, lock_path, open_owner, open_reader, owned, store_path
 from batchrunner.store.schema import APPLICATION_ID, SCHEMA_VERSION
+from builders import dump, numbered, opened_store, take_in
 
 NOBODY = 65_534
 _HOLD = """
@@ -176,7 +176,7 @@ def header_only(path: Path) -> None:
     os.truncate(path, 100)
 
 
-_STRANGERS = {
+_STRANGERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.touch(), "is empty"),
     "text": (lambda path: path.write_text('{"prompt": "Say hello."}\n' * 100), "is not a SQLite file"),
     "short": (lambda path: path.write_bytes(b"SQLite"), "is not a SQLite file"),
@@ -193,7 +193,7 @@ _STRANGERS = {
 @pytest.mark.parametrize("name", _STRANGERS)
 @pytest.mark.parametrize("opening", [open_owner, open_reader])
 def test_what_is_no_store_of_ours_is_refused_by_name_and_left_as_it_is(
-    tmp_path: Path, name: str, opening: type[sqlite3.Connection]
+    tmp_path: Path, name: str, opening: Callable[[Path], sqlite3.Connection]
 ) -> None:
     make, reason = _STRANGERS[name]
     path = tmp_path / "jobs.db"

@@ -7,6 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batchrunner.errors import ChangedRequestsError, Exit, InputError
+from batchrunner.model import ErrorClass, Fail, Request, Retry, State
+from batchrunner.store.changes import Settled, Started
+from batchrunner.store.files import open_owner
+from batchrunner.store.imports import begin_import
+from batchrunner.store.queue import Claim, Queue
+from batchrunner.store.repeats import Imported
+from batchrunner.store.schema import IMPORT_INDEXES, UNIQUE_ID_INDEX
+from batchrunner.store.selection import Selection, put_back
 from builders import (
     AT,
     LATER,
@@ -25,18 +37,6 @@ from builders import (
     take_in,
     write,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from batchrunner.errors import ChangedRequestsError, Exit, InputError
-from batchrunner.model import ErrorClass, Fail, Request, Retry, State
-from batchrunner.store.changes import Settled, Started
-from batchrunner.store.files import open_owner
-from batchrunner.store.imports import begin_import
-from batchrunner.store.queue import Claim, Queue
-from batchrunner.store.repeats import Imported
-from batchrunner.store.schema import IMPORT_INDEXES, UNIQUE_ID_INDEX
-from batchrunner.store.selection import Selection, put_back
 
 TABLES = ("requests", "inputs", "overrides", "attempts", "results", "job")
 
@@ -157,10 +157,11 @@ def test_a_file_without_lines_is_a_job_without_requests(conn: sqlite3.Connection
 
 @pytest.mark.parametrize("end", ["complete", "abandon", "next import"])
 def test_chunks_are_not_flushed_one_by_one_but_what_follows_is(tmp_path: Path, end: str) -> None:
-    def synchronous() -> int:
-        return int(conn.execute("PRAGMA synchronous").fetchone()[0])
-
     with contextlib.closing(open_owner(tmp_path / "jobs.db")) as conn:
+
+        def synchronous() -> int:
+            return int(conn.execute("PRAGMA synchronous").fetchone()[0])
+
         full = synchronous()
         incoming = begin_import(conn, on_change=None)
         incoming.add(numbered(3))
@@ -285,7 +286,9 @@ def test_a_changed_request_that_was_sent_stops_the_import(conn: sqlite3.Connecti
             write(conn, Started(attempt(2), 1, AT), Settled(settlement(attempt(2), failure(), Retry(0.0), LATER)))
     before = dump(conn, *TABLES)
     edited = [request("r2", 1, body("Else")), request("r1", 2, body("New form")), request("new", 3)]
-    with pytest.raises(ChangedRequestsError, match=r"1 request that was sent before .*: 'r2'\. .*--on-change") as refused:
+    with pytest.raises(
+        ChangedRequestsError, match=r"1 request that was sent before .*: 'r2'\. .*--on-change"
+    ) as refused:
         take_in(conn, edited)
     assert refused.value.exit_code is Exit.USAGE
     assert dump(conn, *TABLES) == before, "not even what was never sent has changed"
@@ -429,9 +432,7 @@ def test_whatever_is_edited_the_store_follows_the_file_or_refuses_it(
                     answer(conn, custom_id)
 
 
-def check_against(
-    conn: sqlite3.Connection, lines: list[Request], imported: Imported, on_change: str | None
-) -> None:
+def check_against(conn: sqlite3.Connection, lines: list[Request], imported: Imported, on_change: str | None) -> None:
     held = [line for line in lines_of(conn).values() if line is not None]
     assert len(held) == len(set(held)) == len(lines) - imported.merged == imported.requests == totals(conn)[0]
     assert rows(conn, "SELECT seq FROM requests ORDER BY 1") == rows(conn, "SELECT seq FROM inputs ORDER BY 1")

@@ -6,6 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from batchrunner.model import ErrorClass, Fail, Retry, State
+from batchrunner.store import changes, queue, selection
+from batchrunner.store.changes import Settled, Started
+from batchrunner.store.queue import Claim, Queue
+from batchrunner.store.selection import Selection, put_back
 from builders import (
     AT,
     LANE,
@@ -22,12 +28,6 @@ from builders import (
     take_in,
     write,
 )
-
-from batchrunner.model import ErrorClass, Fail, Retry, State
-from batchrunner.store import changes, queue, selection
-from batchrunner.store.changes import Settled, Started
-from batchrunner.store.queue import Claim, Queue
-from batchrunner.store.selection import Selection, put_back
 
 NOW = "2026-11-22T14:30:00.000Z"
 ROWS = 4000
@@ -72,7 +72,7 @@ def planned(large: sqlite3.Connection, request: pytest.FixtureRequest) -> sqlite
 
 def plan(conn: sqlite3.Connection, sql: str) -> list[str]:
     """Return the steps of *sql*'s plan. Parameters are left unbound, as the planner sees them."""
-    names = {name: None for name in _names_in(sql)}
+    names = dict.fromkeys(_names_in(sql))
     bound = names or (None,) * sql.count("?")
     return [row[3] for row in conn.execute("EXPLAIN QUERY PLAN " + sql, bound)]
 

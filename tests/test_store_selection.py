@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from batchrunner.errors import UsageError
+from batchrunner.model import ErrorClass, Fail
+from batchrunner.store.changes import Settled, Started
+from batchrunner.store.imports import begin_import
+from batchrunner.store.queue import Claim, Queue
+from batchrunner.store.selection import Selection, Totals, claim_for, put_back, totals
 from builders import (
     AT,
     LATER,
@@ -22,13 +29,6 @@ from builders import (
     take_in,
     write,
 )
-
-from batchrunner.errors import UsageError
-from batchrunner.model import ErrorClass, Fail
-from batchrunner.store.changes import Settled, Started
-from batchrunner.store.imports import begin_import
-from batchrunner.store.queue import Claim, Queue
-from batchrunner.store.selection import Selection, Totals, claim_for, put_back, totals
 
 TABLES = ("requests", "inputs", "overrides", "attempts", "results", "job")
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import anyio
 import pytest
-from builders import AT, attempt, numbered, opened_store, rows, settlement, success, take_in
 
 from batchrunner.errors import StoreError
 from batchrunner.store import writer as writer_module
 from batchrunner.store.changes import Settled, Started
-from batchrunner.store.writer import Writer
+from batchrunner.store.writer import Change, Writer
+from builders import AT, attempt, numbered, opened_store, rows, settlement, success, take_in
 
 
 @pytest.fixture
@@ -157,10 +157,14 @@ async def test_what_is_waiting_is_written_when_the_block_ends(conn: sqlite3.Conn
 
 async def test_what_is_waiting_is_written_when_the_block_raises(conn: sqlite3.Connection) -> None:
     writer = Writer(conn, complain=no_complaint)
-    with pytest.raises(ExceptionGroup) as raised:
+
+    async def work() -> None:
         async with writer.running():
             writer.submit(Note(1))
             raise LookupError("something else went wrong")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await work()
     assert raised.group_contains(LookupError)
     assert noted(conn) == [1]
 
@@ -187,7 +191,9 @@ async def test_a_writer_with_nothing_to_write_commits_nothing(conn: sqlite3.Conn
 # Rows that cannot be written.
 
 
-@pytest.mark.parametrize("bad", ["\ud800", 2**63, "bad", object(), 1], ids=["surrogate", "huge", "check", "type", "twice"])
+@pytest.mark.parametrize(
+    "bad", ["\ud800", 2**63, "bad", object(), 1], ids=["surrogate", "huge", "check", "type", "twice"]
+)
 @pytest.mark.parametrize("place", [0, 5, 10])
 async def test_a_row_that_cannot_be_written_is_refused_alone(conn: sqlite3.Connection, bad: Any, place: int) -> None:
     good = [Note(value) for value in range(1, 11)]
@@ -218,7 +224,7 @@ async def test_several_bad_rows_in_one_group_are_each_refused(conn: sqlite3.Conn
             try:
                 await group.committed(note)
             except StoreError:
-                assert note.value == "bad"  # noqa: PT017 - which rows raise is what is being counted
+                assert note.value == "bad"
                 refused += 1
     assert refused == 22
     assert noted(conn) == [value for value in range(64) if value % 3]
@@ -265,7 +271,7 @@ async def test_a_locked_store_is_waited_for_and_complained_about_once(conn: sqli
     with held(store) as foreign:
         async with writer.running():
             changes = [Note(value) for value in range(5)]
-            group = [writer.submit(change) for change in changes][0]
+            group, *_ = [writer.submit(change) for change in changes]
             await complaints.first.wait()
             later = Note("later")
             next_group = writer.submit(later)
@@ -290,9 +296,10 @@ async def test_an_error_of_the_disk_in_mid_group_is_tried_again_and_nothing_is_w
     disk = FullDisk(refusals=3)
     writer = Writer(conn, complain=complaints)
     async with writer.running():
-        notes = [*(Note(value) for value in range(5)), disk, Note("bad"), *(Note(value) for value in range(5, 9))]
-        for note in notes:
-            writer.submit(note)
+        before, after = [Note(value) for value in range(5)], [Note(value) for value in range(5, 9)]
+        changes: list[Change] = [*before, disk, Note("bad"), *after]
+        for change in changes:
+            writer.submit(change)
     assert noted(conn) == list(range(9))
     assert disk.refusals == 0
     assert len(complaints) == 2
@@ -337,7 +344,7 @@ from pathlib import Path
 from builders import AT, attempt, numbered, opened_store, settlement, success, take_in
 from batchrunner.store import writer as writer_module
 from batchrunner.store.changes import Settled, Started
-from batchrunner.store.writer import Writer
+from batchrunner.store.writer import Change, Writer
 
 writer_module.REFUSED_RETRY_S = 0.01
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import anyio
+
 from builders import moment
 
 T = TypeVar("T")

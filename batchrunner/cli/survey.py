@@ -93,7 +93,7 @@ def take_survey(reader: Reader, now: datetime) -> Survey:
         retrying=reader.retrying(),
         run=run,
         running=run is not None and run.is_alive(now),
-        run_finished=reader.finished_since(run.started_at) if run else 0,
+        run_finished=reader.finished_during(run) if run else 0,
         run_s=_worked_s(run, now) if run else 0.0,
         silent_s=max(0.0, seconds_between(run.heartbeat_at, now)) if run else 0.0,
         spend=reader.tokens(),

@@ -32,6 +32,7 @@ JOB = "SELECT input_path, simulated, created_at, import_completed_at FROM job WH
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason
     FROM runs ORDER BY id DESC LIMIT :count"""
+FIRST_RUN = "SELECT min(id) FROM runs"
 SPEND = "SELECT * FROM spend ORDER BY lane"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
@@ -122,9 +123,12 @@ class Reader:
         """Whether a run works on the store at *now* (UTC, aware)."""
         return self._living_run(now) is not None
 
-    def finished_since(self, since: str) -> int:
-        """Return how many requests became final at *since* (UTC stamp) or later. Reads every request."""
-        return self._number(FINISHED_SINCE, {"since": since})
+    def finished_during(self, run: Run) -> int:
+        """Return how many requests became final in *run*, the latest. Reads every request unless it is the first."""
+        if self._number(FIRST_RUN, {}) == run.id:
+            progress = self.progress()
+            return progress.succeeded + progress.failed
+        return self._number(FINISHED_SINCE, {"since": run.started_at})
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
