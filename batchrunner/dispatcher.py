@@ -132,11 +132,14 @@ class Dispatcher:
                 return ()
             self._news = anyio.Event()
             await self._news.wait()
-        _, change, group = self._started[0]
-        await group.committed(change)
+        _, _, group = self._started[0]
+        await group.done.wait()
         taken: list[Ticket] = []
         while self._started and len(taken) < count and self._started[0][2] is group:
-            taken.append(self._started.popleft()[0])
+            ticket, change, _ = self._started[0]
+            await group.committed(change)
+            self._started.popleft()
+            taken.append(ticket)
         self._in_flight.update(taken)
         self.counts.sent += len(taken)
         return taken

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from batchrunner.advice import export_command
 from batchrunner.dispatcher import Counts
@@ -37,18 +38,43 @@ class Report:
     counts: Counts = field(default_factory=Counts)
     totals: Totals = field(default_factory=Totals)  #: Of the lines this run was to work on.
     seconds: float = 0.0
+    simulated: bool = False
+
+    def as_record(self) -> dict[str, Any]:
+        """Return what machines want to know: plain JSON values."""
+        return {
+            "ending": self.ending,
+            "reason": self.reason,
+            "exit_code": int(self.exit_code),
+            "seconds": round(self.seconds, 3),
+            "requests": self.totals.requests,
+            "succeeded": self.totals.succeeded,
+            "failed": self.totals.failed,
+            "pending": self.totals.pending,
+            "sent": self.counts.sent,
+            "retries": self.counts.retries,
+            "rate_limited": self.counts.refused,
+            "input_tokens": self.counts.input_tokens,
+            "output_tokens": self.counts.output_tokens,
+            "failures": dict(self.counts.failures),
+        }
 
 
 def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, endpoint: str) -> str:
     """Return what a run says before it sends anything."""
     limits = settings.limits
-    rate = f"at most {limits.rate}" if limits.rate else "no rate limit of ours (--rpm)"
+    rate = f"at most {limits.rate}" if limits.rate else "no rate limit set (--rpm)"
     done = f", {totals.requests - totals.pending:,} done before" if totals.requests > totals.pending else ""
-    lines = [f"{store}: {totals.requests:,} requests{done}; {endpoint}; {rate}, {limits.concurrency} in flight"]
+    requests = "1 request" if totals.requests == 1 else f"{totals.requests:,} requests"
+    lines = [f"{store}: {requests}{done}; {endpoint}; {rate}, {limits.concurrency} in flight"]
     if settings.first is not None:
         lines.append(f"only the first {settings.first:,} lines")
     if report.put_back:
-        lines.append(f"{report.put_back:,} failed requests are tried again")
+        lines.append(
+            "1 failed request is tried again"
+            if report.put_back == 1
+            else f"{report.put_back:,} failed requests are tried again"
+        )
     return "\n".join(lines + _imported(report.imported))
 
 

@@ -94,6 +94,7 @@ class _Session:
     async def run(self) -> Report:
         """Lock, load, work, report."""
         started = self._clock.monotonic()
+        self._report.simulated = self._endpoint.simulator is not None
         with owned(self._job.store), _owner_connection(self._job) as conn:
             self._prepare(conn)
             try:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from batchrunner import progress
 from batchrunner.progress import Bar, JsonLines, PlainLines, SafeStream, Silent, Snapshot, reporter
 
 
@@ -30,7 +29,7 @@ def snapshot(**changes: Any) -> Snapshot:
 
 def test_plain_lines_are_key_value_pairs_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     out = StringIO()
     lines = PlainLines(out)
     lines.start(snapshot(succeeded=8))
@@ -49,7 +48,7 @@ def test_plain_lines_are_key_value_pairs_with_rate_and_time_left(monkeypatch: py
 
 def test_json_lines_are_objects_also_for_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     out = StringIO()
     lines = JsonLines(out)
     lines.note("a sentence")

@@ -1,5 +1,6 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,8 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
 
+    if last.get("endpoint") == "simulator" and not given["base_url"]:
+        given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
     watching = reporter(given["progress"])
     settings = _settings(given, last)
 
@@ -172,7 +175,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
 
     rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
     concurrency = given["concurrency"] or last.get("concurrency")
-    retries = given["retries"] or [f"{name}={attempts - 1}" for name, attempts in last.get("retries", {}).items()]
+    retries = given["retries"] or [f"{name}={count}" for name, count in last.get("retries", {}).items()]
     drain_s = given["drain_s"]
     return RunSettings(
         limits=Limits(rate, concurrency) if concurrency else Limits(rate),
@@ -186,10 +189,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
 
 def _last_settings(store: Path) -> dict[str, Any]:
     """Return the settings on record of the latest run: limits and rules only, never an address."""
-    conn = open_reader(store)
-    try:
+    with contextlib.closing(open_reader(store)) as conn:
         row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    finally:
-        conn.close()
     settings = json.loads(row[0]) if row else {}
     return settings if isinstance(settings, dict) else {}

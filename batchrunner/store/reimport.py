@@ -146,10 +146,14 @@ class Reimport:
     def _truly_changed(self, cursor: sqlite3.Cursor) -> Iterator[tuple[int, str, bool]]:
         """Yield what differs in more than the order of its keys; what does not goes to `reordered`."""
         for seq, custom_id, sent, was, now in self._conn.execute(_CHANGED):
-            if now is None or json.loads(was) != json.loads(now):
+            if now is None or _canonical(was) != _canonical(now):
                 yield seq, custom_id, bool(sent)
             else:
                 cursor.execute("INSERT INTO reordered VALUES (?)", (seq,))
+
+
+def _canonical(params: str) -> str:
+    return json.dumps(json.loads(params), sort_keys=True)
 
 
 def _changed_error(count: int, examples: list[str]) -> ChangedRequestsError:

@@ -152,7 +152,8 @@ _VIEWS = {
         LEFT JOIN results r
             ON r.seq = q.seq
             AND r.number = (SELECT max(number) FROM results WHERE seq = q.seq AND number > q.budget_from)
-        LEFT JOIN attempts a ON a.seq = q.seq AND a.number = coalesce(r.number, q.attempts)""",
+        LEFT JOIN attempts a
+            ON a.seq = q.seq AND a.number = coalesce(r.number, q.attempts) AND a.number > q.budget_from""",
 }
 
 

@@ -137,6 +137,7 @@ def _commit_group(conn: sqlite3.Connection, group: Group) -> None:
                 continue
             group.refused[id(part[0])] = error
         group.written += len(part)
+        step *= 2
 
 
 def _write(conn: sqlite3.Connection, changes: Sequence[Change]) -> None:

@@ -1,0 +1,86 @@
+"""The running verbs as they are typed: what they say, remember and refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from running import MODEL, command, job_file, rows
+
+
+def test_a_machine_gets_json_lines_with_a_whole_end(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one", "[[sim:400]] two"])
+    done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "--progress", "json", cwd=tmp_path)
+    assert done.code == 1
+    assert done.stdout == ""
+    *_, end = (json.loads(line) for line in done.stderr.splitlines())
+    assert end["event"] == "end"
+    assert end["exit_code"] == 1
+    assert (end["requests"], end["succeeded"], end["failed"], end["pending"]) == (2, 1, 1, 0)
+    assert end["failures"] == {"invalid": 1}
+
+
+def test_resume_and_retry_remember_the_limits_and_the_simulator(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["one", "[[sim:500*2]] two", "three"])
+    options = ("--rate", "50/1s", "-j", "3", "--retries", "server=0", "-n", "2")
+    first = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", *options, cwd=tmp_path)
+    assert first.code == 1, first.stderr
+    second = command("resume", "jobs.jsonl", cwd=tmp_path, key=None)
+    assert second.code == 1, second.stderr
+    assert "at most 50/1s, 3 in flight" in second.stderr
+    third = command("retry", "jobs.jsonl", "--retries", "server=3", cwd=tmp_path, key=None)
+    assert third.code == 0, third.stderr
+    assert "1 failed request is tried again" in third.stderr
+    settings = [json.loads(text) for (text,) in rows(path.with_suffix(".db"), "SELECT settings FROM runs ORDER BY id")]
+    assert [s["endpoint"] for s in settings] == ["simulator"] * 3
+    assert settings[2]["rate"] == settings[0]["rate"] == "50/1s"
+
+
+def test_a_run_on_the_way_back_to_the_real_endpoint_is_refused(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    assert command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path).code == 0
+    done = command("run", "jobs.jsonl", "--model", MODEL, url="http://127.0.0.1:1", cwd=tmp_path)
+    assert done.code == 2
+    assert "simulated answers" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["run", "missing.jsonl"], 2, "missing.jsonl: no such file"),
+        (["run", "."], 2, "directory"),
+        (["run", "jobs.jsonl"], 2, "no model: give --model"),
+        (["run", "jobs.jsonl", "--rpm", "5", "--rate", "5/s"], 2, "--rpm or --rate"),
+        (["run", "jobs.jsonl", "--rate", "5"], 2, "600/10s"),
+        (["run", "jobs.jsonl", "--prompt", "{a.b}"], 2, "{"),
+        (["run", "jobs.jsonl", "--retries", "servre=3"], 2, "CLASS=N"),
+        (["run", "jobs.jsonl", "--accept", "everything"], 2, "truncated"),
+        (["run", "jobs.jsonl", "--simulate-with", "latency=fast"], 2, "latency"),
+        (["run", "jobs.jsonl", "--model", MODEL], 3, "ANTHROPIC_API_KEY"),
+        (["run", "jobs.jsonl", "--model", MODEL, "--base-url", "http://example.org"], 2, "https"),
+        (["resume", "jobs.jsonl"], 2, "no store"),
+        (["retry", "jobs.jsonl", "--all", "--id", "x"], 2, "--all"),
+        (["run", "jobs.jsonl", "--frobnicate"], 2, "--frobnicate"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_said_in_a_sentence_and_leaves_nothing_behind(
+    args: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    done = command(*args, cwd=tmp_path, key=None)
+    assert done.code == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if code == 2 and "--base-url" not in args:  # the address is looked at when the lines are stored
+        assert [file.name for file in tmp_path.iterdir()] == ["jobs.jsonl"]
+
+
+def test_an_unusable_store_is_left_as_it_is(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    store = tmp_path / "jobs.db"
+    store.write_bytes(b"not a database" * 100)
+    done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert done.code == 5
+    assert "jobs.db is not a SQLite file" in done.stderr
+    assert store.read_bytes() == b"not a database" * 100
