@@ -1,6 +1,8 @@
 """The command line. A verb parses, calls one function, prints; its module is imported when it is asked for."""
 
+import contextlib
 import importlib
+import os
 import sys
 import traceback
 from typing import Any
@@ -67,4 +69,15 @@ def main(args: list[str] | None = None) -> Any:
             "batchrunner: this is a mistake of ours; saved answers are safe. Please report the lines above.", err=True
         )
         code = Exit.BUG
+    _let_go_of_closed_streams()
     sys.exit(int(code) if isinstance(code, int) else 0)
+
+
+def _let_go_of_closed_streams() -> None:
+    """Point streams whose reader has gone elsewhere: Python would fail to flush them and change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
