@@ -15,7 +15,7 @@ class Advice:
 
     meaning: str
     remedy: str
-    command: str  #: `{job}` stands for the job file or the store, `{input}` for the job file.
+    command: str  #: `{job}` stands for the job file or the store, `{input}` for the job file with the options it was read with.
 
     def command_for(self, job: str, input_: str) -> str:
         """Return the command with *job* and *input_* as one types them in a shell."""
@@ -34,8 +34,9 @@ def _again(error_class: ErrorClass, more: str = "") -> str:
     return f"batchrunner retry {{job}} --class {error_class}{more}"
 
 
-_RERUN = "batchrunner run {input} --on-change rerun"
-_RUN_AGAIN = "run it again, with the options of the first run."
+#: Only lines that were changed and have no answer are sent; a change that reaches others stops the run first.
+_RERUN = "batchrunner run {input}"
+_RUN_AGAIN = "run it again: only these are sent."
 _LATER = "Another try can succeed."
 
 _E = ErrorClass

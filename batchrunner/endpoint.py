@@ -3,9 +3,12 @@
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from batchrunner.api.sender import Sender, open_senders
+from batchrunner.errors import UsageError
 from batchrunner.simulator.settings import SimulatorSettings
 
 #: What the embedded simulator is told; no real key ever reaches it.
@@ -29,6 +32,27 @@ class Way:
     sender: Sender
     official: bool  #: Anthropic's own API, where one refusal of a key is final.
     record: dict[str, Any]  #: What the store keeps of it: never a credential.
+
+
+def check_unchanged(last: str | None, way: Way, endpoint: Endpoint, store: Path) -> None:
+    """Raise `UsageError` if prompts and key would go to another host than in the *last* run and nobody said so.
+
+    Another `--base-url` says so; an environment that happens to differ does not.
+    """
+    now = str(way.record["endpoint"])
+    if last is None or endpoint.base_url is not None or "simulator" in {last, now} or _place(last) == _place(now):
+        return
+    raise UsageError(
+        f"{store} was last run against {last}, and this run would go to {now}. Give --base-url {now.rstrip('/')} if that "
+        "is meant, or set ANTHROPIC_BASE_URL as it was."
+    )
+
+
+def _place(address: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port; on this machine any port is the same place: a gateway started anew."""
+    url = urlsplit(address)
+    local = url.hostname in {"localhost", "127.0.0.1", "::1"}
+    return ("", "localhost", None) if local else (url.scheme, url.hostname, url.port)
 
 
 @contextlib.asynccontextmanager

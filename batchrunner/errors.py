@@ -36,7 +36,7 @@ class InputError(BatchrunnerError):
 
 
 class ChangedRequestsError(InputError):
-    """Requests that were sent before stand in the job file with other content."""
+    """Requests that were answered before stand in the job file with other content."""
 
 
 class HaltError(BatchrunnerError):

@@ -83,7 +83,7 @@ def _imported(imported: Imported | None) -> list[str]:
         return []
     facts = (
         (imported.merged, "lines repeat an id with the same content: sent once"),
-        (imported.updated, "changed lines were never sent: they take their new form"),
+        (imported.updated, "changed lines had no answer: they take their new form"),
         (imported.kept, "changed requests are kept as the store has them (--on-change keep)"),
         (imported.rerun, "changed requests are sent again (--on-change rerun)"),
         (imported.removed, "requests are no longer in the job file: kept in the store, not sent"),

@@ -17,7 +17,7 @@ from anyio import to_thread
 from batchrunner import __version__
 from batchrunner.clock import Clock, SystemClock, stamp
 from batchrunner.dispatcher import Dispatcher, Slots
-from batchrunner.endpoint import Endpoint, opened
+from batchrunner.endpoint import Endpoint, check_unchanged, opened
 from batchrunner.engines.live import LiveEngine
 from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
 from batchrunner.lane import Lane
@@ -28,7 +28,7 @@ from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
-from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, recover
+from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, last_endpoint, recover
 from batchrunner.store.files import close_owner, open_owner, open_reader, owned
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
@@ -144,6 +144,7 @@ class _Session:
     async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
         writer = Writer(conn, complain=self._reporter.note)
         async with opened(self._endpoint, self._settings.limits.concurrency) as way:
+            check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
             run_id = self._begin(conn, way.record)
             self._reporter.note(
                 banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])

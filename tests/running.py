@@ -106,7 +106,7 @@ def simulator_thread(spec: str = "latency=0.01") -> Iterator[tuple[str, WatchedL
 
 async def run_job(
     path: Path,
-    url: str,
+    url: str | None,
     settings: RunSettings | None = None,
     *,
     prompt: str | None = None,

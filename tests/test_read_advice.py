@@ -1,3 +1,4 @@
+import json
 import re
 import shlex
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_the_command_that_mends_a_class_is_one_that_exists(error_class: ErrorCla
     else:
         assert context.info_name == "run"
         assert (context.params["jobfile"], context.params["db"]) == (Path("my jobs.jsonl"), Path("my jobs.db"))
-        assert context.params["on_change"] == "rerun"
+        assert context.params["on_change"] is None, "what was answered must stay protected"
 
 
 def test_every_error_class_has_its_advice() -> None:
@@ -97,10 +98,24 @@ def test_the_suggested_export_is_never_the_job_file(name: str) -> None:
     assert suggested != Path(name)
 
 
+DEFAULTS = '{"model": null, "max_tokens": null, "system": null, "extra": {}, "prompt": null, "surrogates": "refuse"}'
+
+
 def test_a_job_named_by_its_store_is_run_by_its_job_file(tmp_path: Path) -> None:
     store, source = tmp_path / "jobs.db", tmp_path / "jobs.jsonl"
-    job = Job(str(source), simulated=False, created_at="", import_completed_at="")
+    job = Job(str(source), simulated=False, defaults=DEFAULTS, created_at="", import_completed_at="")
     assert Names.of(store, None, job) == Names(str(store), str(source))
     elsewhere = tmp_path / "elsewhere.db"
     assert Names.of(elsewhere, None, job) == Names(str(elsewhere), f"{source} --db {elsewhere}")
     assert Names.of(source, elsewhere, job) == Names(*[f"{source} --db {elsewhere}"] * 2)
+
+
+def test_a_job_is_run_again_with_the_options_its_lines_were_read_with() -> None:
+    shape = {"model": "m", "max_tokens": 300, "system": None, "extra": {"stop_sequences": ["a b"]}, "prompt": "Q: {q}"}
+    defaults = json.dumps(shape | {"surrogates": "replace"})
+    job = Job("jobs.jsonl", simulated=True, defaults=defaults, created_at="", import_completed_at="")
+    words = shlex.split(Names.of(Path("jobs.jsonl"), None, job).input)
+    assert words == [
+        *("jobs.jsonl", "--prompt", "Q: {q}", "--model", "m", "--max-tokens", "300"),
+        *("--set", 'stop_sequences=["a b"]', "--surrogates", "replace", "--simulate"),
+    ]

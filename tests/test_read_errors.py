@@ -30,7 +30,7 @@ def test_errors_shows_each_kind_with_the_command_that_mends_it(store: StoreMaker
     shown = typed("errors", store.path).stdout
     assert shown.startswith("5 × truncated: hit max_tokens 1\n    such as r1, r2, r3, ...\n")
     assert f"batchrunner retry {store.path} --class truncated --set max_tokens=16000" in shown
-    assert f"batchrunner run {store.input_path} --on-change rerun" in shown, "run takes no store"
+    assert f"batchrunner run {store.input_path}" in shown, "run takes no store"
     assert "2 pending requests met an error and will be tried again: billing 1, server 1." in shown
     assert "The last run halted at 2026-11-22T11:30:00.000Z: no credit" in shown
     found = report("errors", store.path)

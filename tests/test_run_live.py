@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchrunner.endpoint import Endpoint
-from batchrunner.errors import ChangedRequestsError, Exit, HaltError, InputError, StoreLockedError
+from batchrunner.errors import ChangedRequestsError, Exit, HaltError, InputError, StoreLockedError, UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.report import Job
 from batchrunner.settings import Limits, RunSettings, Stopping, default_rules, with_retries
@@ -269,7 +269,6 @@ async def test_simulated_and_real_answers_never_share_a_store(tmp_path: Path) ->
     import random
     from io import StringIO
 
-    from batchrunner.errors import UsageError
     from batchrunner.progress import Silent
     from batchrunner.runner import run
     from batchrunner.simulator import parse_spec
@@ -286,3 +285,29 @@ async def test_simulated_and_real_answers_never_share_a_store(tmp_path: Path) ->
                 rng=random.Random(1),
             )
     assert ledger.arrivals == 1
+
+
+async def test_a_failed_line_that_was_mended_is_the_only_one_that_runs(tmp_path: Path) -> None:
+    prompts = [f"Question {i}" for i in range(10)]
+    path = job_file(tmp_path / "jobs.jsonl", [*prompts, "[[sim:400]] wrong"])
+    async with simulator() as (url, ledger):
+        assert (await run_job(path, url)).exit_code == Exit.SOME_FAILED
+        job_file(path, [*prompts, "mended"])
+        report = await run_job(path, url)
+        assert ledger.arrivals == 12
+        assert report.totals.succeeded == 11
+        with pytest.raises(ChangedRequestsError):
+            await run_job(path, url, max_tokens=99)
+    assert ledger.arrivals == 12
+
+
+async def test_another_host_than_in_the_last_run_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["one", "two"])
+    async with simulator() as (url, ledger):
+        await run_job(path, url, RunSettings(first=1))
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://gateway.invalid")
+        with pytest.raises(UsageError, match=r"last run against http://127.*--base-url https://gateway.invalid"):
+            await run_job(path, None)
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", url.replace("127.0.0.1", "localhost"))
+        assert (await run_job(path, None)).exit_code == Exit.OK
+    assert ledger.arrivals == 2

@@ -6,6 +6,8 @@ import json
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +164,23 @@ def test_closed_output_does_not_stop_a_run(tmp_path: Path) -> None:
         run.process.stdout.close()
         assert run.process.wait(60) == 0
     assert rows(path.with_suffix(".db"), "SELECT succeeded FROM job") == [(200,)]
+
+
+def test_closed_output_changes_no_exit_code_where_python_buffers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # set, it hides what Python holds back until it exits
+    test_closed_output_does_not_stop_a_run(tmp_path)
+
+
+@pytest.mark.parametrize("progress", ["plain", "json", "none", "bar"])
+def test_a_run_needs_no_stderr(tmp_path: Path, progress: str) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}" for i in range(5)])
+    line = '"$0" -m batchrunner run "$1" --model claude-haiku-4-5 --simulate --progress "$2" 2>&-'
+    ended = subprocess.run(
+        ["sh", "-c", line, sys.executable, path, progress], check=False, capture_output=True, timeout=30
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"")
 
 
 def test_a_second_run_is_refused_while_reading_verbs_work(tmp_path: Path) -> None:

@@ -274,24 +274,40 @@ def test_a_changed_request_that_was_never_sent_simply_takes_its_new_form(conn: s
     ]
 
 
-@pytest.mark.parametrize("sent", ["succeeded", "failed", "waiting"])
-def test_a_changed_request_that_was_sent_stops_the_import(conn: sqlite3.Connection, sent: str) -> None:
+@pytest.mark.parametrize("at_stake", ["answered", "in flight when the run died", "timed out"])
+def test_a_changed_request_that_was_or_may_have_been_answered_stops_the_import(
+    conn: sqlite3.Connection, at_stake: str
+) -> None:
     take_in(conn, numbered(3))
-    match sent:
-        case "succeeded":
+    match at_stake:
+        case "answered":
             answer(conn, "r2")
-        case "failed":
-            fail(conn, "r2")
+        case "timed out":
+            late = failure(possibly_paid=True)
+            write(conn, Started(attempt(2), 1, AT), Settled(settlement(attempt(2), late, Retry(0.0), LATER)))
         case _:
-            write(conn, Started(attempt(2), 1, AT), Settled(settlement(attempt(2), failure(), Retry(0.0), LATER)))
+            write(conn, Started(attempt(2), 1, AT))
     before = dump(conn, *TABLES)
     edited = [request("r2", 1, body("Else")), request("r1", 2, body("New form")), request("new", 3)]
     with pytest.raises(
-        ChangedRequestsError, match=r"1 request that was sent before .*: 'r2'\. .*--on-change"
+        ChangedRequestsError, match=r"1 request that was answered, or may have been, .*: 'r2'\. .*--on-change"
     ) as refused:
         take_in(conn, edited)
     assert refused.value.exit_code is Exit.USAGE
     assert dump(conn, *TABLES) == before, "not even what was never sent has changed"
+
+
+@pytest.mark.parametrize("decision", [Fail(), Retry(0.0)], ids=["failed", "waiting"])
+def test_a_changed_request_without_an_answer_takes_its_new_form(
+    conn: sqlite3.Connection, decision: Fail | Retry
+) -> None:
+    take_in(conn, numbered(3))
+    not_before = LATER if isinstance(decision, Retry) else None
+    write(conn, Started(attempt(2), 1, AT), Settled(settlement(attempt(2), failure(), decision, not_before)))
+    mended = [numbered(3)[0], request("r2", 2, body("Mended")), numbered(3)[2]]
+    assert take_in(conn, mended) == Imported(requests=3, updated=1)
+    assert prompts(conn)["r2"] == "Mended"
+    assert rows(conn, "SELECT state, budget_from, not_before FROM requests WHERE seq = 2") == [("pending", 1, None)]
 
 
 def test_many_changed_requests_are_counted_up_to_a_bound(conn: sqlite3.Connection) -> None:
@@ -299,7 +315,9 @@ def test_many_changed_requests_are_counted_up_to_a_bound(conn: sqlite3.Connectio
     for seq in range(1, 1101):
         write(conn, Started(attempt(seq), 1, AT), Settled(settlement(attempt(seq))))
     edited = [r._replace(params=r.params.replace("Say", "Sing"), params_hash="new") for r in numbered(1100)]
-    with pytest.raises(ChangedRequestsError, match=r"more than 1,000 requests that were sent before .*'r5', \.\.\.\. "):
+    with pytest.raises(
+        ChangedRequestsError, match=r"more than 1,000 requests that were answered, or may have been, .*'r5', \.\.\.\. "
+    ):
         take_in(conn, edited)
     with pytest.raises(ChangedRequestsError, match=r"^7 requests that were"):
         take_in(conn, [*edited[:7], *numbered(1100)[7:]])
@@ -321,7 +339,7 @@ def test_rerun_sends_what_changed_again_with_a_full_budget(conn: sqlite3.Connect
     answer(conn, "r1")
     fail(conn, "r2")
     edited = [request("r1", 1, body("Else")), request("r2", 2, body("Else too")), numbered(3)[2]]
-    assert take_in(conn, edited, "rerun") == Imported(requests=3, rerun=2, examples=["r1", "r2"])
+    assert take_in(conn, edited, "rerun") == Imported(requests=3, updated=1, rerun=1, examples=["r1"])
     assert prompts(conn) == {"r1": "Else", "r2": "Else too", "r3": "Say 3."}
     columns = "state, attempts, budget_from, error_class, signature, error_message, not_before, finished_at"
     assert rows(conn, f"SELECT {columns} FROM requests WHERE seq < 3") == [("pending", 1, 1, *[None] * 5)] * 2

@@ -51,6 +51,7 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command; the process ends with an exit code of `Exit`."""
+    _give_streams()
     try:
         code = cli.main(args, prog_name="batchrunner", standalone_mode=False)
     except click.exceptions.Abort:
@@ -63,6 +64,11 @@ def main(args: list[str] | None = None) -> Any:
         code = error.exit_code
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
+    except OSError as error:  # a full disk under our output; what touches a store or a job file has its own words
+        click.echo(
+            f"batchrunner: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", err=True
+        )
+        code = Exit.STORE
     except Exception:  # noqa: BLE001 - the last door: what gets here is our mistake and must say so
         traceback.print_exc()
         click.echo(
@@ -81,3 +87,10 @@ def _let_go_of_closed_streams() -> None:
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _give_streams() -> None:
+    """Let streams lead nowhere where the process was started without them (`2>&-`): else a run crashes or hangs."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends

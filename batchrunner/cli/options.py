@@ -48,7 +48,7 @@ shaping = _all(
     click.option(
         "--on-change",
         type=click.Choice(["keep", "rerun"]),
-        help="What to do with requests that were sent before and read differently now.",
+        help="What to do with requests that were answered before and read differently now.",
     ),
 )
 

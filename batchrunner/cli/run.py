@@ -59,6 +59,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     )
     text = given["prompt"]
     source = Source(jobfile, defaults, Template(text) if text is not None else None, text, simulated=_simulated(given))
+    if source.template is not None and not source.template.fields:
+        raise UsageError("--prompt names no field, so every row would ask the same; write a field as {question}.")
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")

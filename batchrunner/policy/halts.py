@@ -17,7 +17,7 @@ REMEDIES = {
     ),
     ErrorClass.PERMISSION: "The key may not do this, or not from here: look at its workspace, its models and your region.",
     ErrorClass.BILLING: "Add credit or raise the spend limit, then run the same command again.",
-    ErrorClass.ENDPOINT: "Look at ANTHROPIC_BASE_URL or --base-url: it should end before /v1.",
+    ErrorClass.ENDPOINT: "Look at ANTHROPIC_BASE_URL or --base-url: the address of the API itself, that redirects nowhere and ends before /v1.",
     ErrorClass.NOT_FOUND: "The endpoint does not offer this model: look at --model and at the lines that name one.",
 }
 

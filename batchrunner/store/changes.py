@@ -166,6 +166,12 @@ def recover(conn: sqlite3.Connection) -> None:
         cursor.execute(CATCH_UP)
 
 
+def last_endpoint(conn: sqlite3.Connection) -> str | None:
+    """Return where the latest run sent, as it put it on record; None if there was none."""
+    row = conn.execute("SELECT json_extract(settings, '$.endpoint') FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return row[0] if row else None
+
+
 def begin_run(conn: sqlite3.Connection, run: Mapping[str, Any], settings: Mapping[str, Any], latest_due: str) -> int:
     """Put a run on record and return its id. The caller owns the store.
 

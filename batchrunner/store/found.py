@@ -36,6 +36,7 @@ class Job:
 
     input_path: str
     simulated: bool  #: The answers are the simulator's.
+    defaults: str  #: JSON: the options its lines were read with.
     created_at: str
     import_completed_at: str
 

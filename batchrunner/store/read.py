@@ -28,7 +28,7 @@ from batchrunner.store.found import (
 
 _MAPPED_BYTES = 2**30
 
-JOB = "SELECT input_path, simulated, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
+JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason
     FROM runs ORDER BY id DESC LIMIT :count"""

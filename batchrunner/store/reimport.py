@@ -22,7 +22,11 @@ _GATHER = """CREATE TEMP TABLE incoming (
 _ADD = "INSERT INTO incoming VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KNOWN = """SELECT q.custom_id, q.params_hash FROM json_each(?) given JOIN requests q ON q.custom_id = given.value"""
 
-_CHANGED = """SELECT q.seq, q.custom_id, q.state <> 'pending' OR q.attempts > 0 AS sent, n.params AS was, i.params AS now
+# An answer that is there, or may have been paid for, is at stake; a failed request is not: its line was mended.
+_CHANGED = """SELECT q.seq, q.custom_id,
+           q.state = 'succeeded' OR (q.state = 'pending' AND EXISTS (
+               SELECT 1 FROM attempts a WHERE a.seq = q.seq AND (a.ended_at IS NULL OR a.possibly_paid = 1))) AS at_stake,
+           n.params AS was, i.params AS now
     FROM incoming i JOIN requests q ON q.custom_id = i.custom_id JOIN inputs n ON n.seq = q.seq
     WHERE i.params_hash <> q.params_hash ORDER BY i.line"""
 _NEW_REQUESTS = """INSERT INTO requests (custom_id, line, line_hash, params_hash, model_class)
@@ -124,8 +128,8 @@ class Reimport:
         cursor.execute("CREATE TEMP TABLE taken (seq INTEGER PRIMARY KEY)")
         cursor.execute("CREATE TEMP TABLE reordered (seq INTEGER PRIMARY KEY)")
         stopped = 0
-        for seq, custom_id, sent in self._truly_changed(cursor):
-            if not sent:
+        for seq, custom_id, at_stake in self._truly_changed(cursor):
+            if not at_stake:
                 imported.updated += 1
             elif self._on_change is None:
                 stopped += 1
@@ -133,9 +137,9 @@ class Reimport:
                 imported.kept += 1
             else:
                 imported.rerun += 1
-            if sent and len(imported.examples) < _SHOWN:
+            if at_stake and len(imported.examples) < _SHOWN:
                 imported.examples.append(custom_id)
-            if not sent or self._on_change == "rerun":
+            if not at_stake or self._on_change == "rerun":
                 cursor.execute("INSERT INTO taken VALUES (?)", (seq,))
             if stopped > _COUNTED:
                 break
@@ -145,9 +149,9 @@ class Reimport:
 
     def _truly_changed(self, cursor: sqlite3.Cursor) -> Iterator[tuple[int, str, bool]]:
         """Yield what differs in more than the order of its keys; what does not goes to `reordered`."""
-        for seq, custom_id, sent, was, now in self._conn.execute(_CHANGED):
+        for seq, custom_id, at_stake, was, now in self._conn.execute(_CHANGED):
             if now is None or _canonical(was) != _canonical(now):
-                yield seq, custom_id, bool(sent)
+                yield seq, custom_id, bool(at_stake)
             else:
                 cursor.execute("INSERT INTO reordered VALUES (?)", (seq,))
 
@@ -158,10 +162,14 @@ def _canonical(params: str) -> str:
 
 def _changed_error(count: int, examples: list[str]) -> ChangedRequestsError:
     number = f"more than {_COUNTED:,}" if count > _COUNTED else f"{count:,}"
-    plural = "requests that were" if count != 1 else "request that was"
+    plural = (
+        "requests that were answered, or may have been,"
+        if count != 1
+        else "request that was answered, or may have been,"
+    )
     names = ", ".join(repr(name) for name in examples) + (", ..." if count > len(examples) else "")
     return ChangedRequestsError(
-        f"{number} {plural} sent before would now be sent with other content (prompt, model, max_tokens or another "
+        f"{number} {plural} would now be sent with other content (prompt, model, max_tokens or another "
         f"parameter): {names}. Nothing was sent. Use --on-change keep to keep what the store has, or --on-change rerun "
         "to send and pay again."
     )

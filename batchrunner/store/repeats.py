@@ -18,9 +18,9 @@ class Imported:
     new: int = 0
     removed: int = 0  #: Kept in the store, but no line of the input any more.
     merged: int = 0  #: Lines that repeat an id with the same content.
-    updated: int = 0  #: Changed lines that were never sent: they simply took their new form.
-    kept: int = 0  #: Changed lines that were sent before, left as they were (`--on-change keep`).
-    rerun: int = 0  #: Changed lines that were sent before and will be again (`--on-change rerun`).
+    updated: int = 0  #: Changed lines without an answer: they simply took their new form.
+    kept: int = 0  #: Changed lines that were answered before, left as they were (`--on-change keep`).
+    rerun: int = 0  #: Changed lines that were answered before and are sent again (`--on-change rerun`).
     examples: list[str] = field(default_factory=list)  #: Some ids of what changed.
 
 
