@@ -99,7 +99,7 @@ def _group_lines(group: FailureGroup, names: Names) -> Iterator[str]:
     yield clip(f"{count(group.count)} × {group.error_class}: {visible(group.message)}", width)
     more = ", ..." if group.count > len(group.custom_ids) else ""
     yield clip(visible(f"    such as {', '.join(group.custom_ids)}{more}"), width)
-    yield f"    between {group.first_at} and {group.last_at}"
+    yield from wrapped(f"    between {group.first_at} and {group.last_at}", "    ")
     yield from wrapped(f"    {advice.meaning} {advice.remedy}", "    ")
     yield visible(f"    {advice.command_for(names.job, names.input)}")
 

@@ -52,9 +52,10 @@ def wrapped(line: str, indent: str) -> list[str]:
     if not sys.stdout.isatty():
         return [line]
     width = max(2 * len(indent) + 1, shutil.get_terminal_size().columns)
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         line, width, subsequent_indent=indent, max_lines=_MOST_LINES, placeholder=" …", break_on_hyphens=False
     )
+    return lines or [line]
 
 
 def attempts(number: int) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,12 @@ from batchrunner.store.read import Reader
 _LABEL = 11
 
 
+def _number(_context: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # neither below nor above any limit
+        raise click.BadParameter("nan is no number of seconds.")
+    return value
+
+
 @click.command(cls=WatchCommand)
 @options.jobfile
 @options.db
@@ -35,7 +42,8 @@ _LABEL = 11
 @click.option(
     "--watch",
     "every_s",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(0.1, 86_400),
+    callback=_number,
     metavar="[SECONDS]",
     help=f"Show it again and again until the run is over.  [default: every {EVERY_S:g}]",
 )
@@ -93,7 +101,16 @@ def _report(survey: Survey, commands: Sequence[tuple[str, str]]) -> dict[str, An
 
 
 def status_lines(survey: Survey, commands: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield the lines of the status screen."""
+    """Yield the lines of the status screen; commands stay whole, so that they can be copied."""
+    for line in _facts(survey):
+        yield from wrapped(line, " " * _LABEL)
+    for position, (command, purpose) in enumerate(commands):
+        if position == 0:
+            yield ""
+        yield _labelled("" if position else "next", f"{command}   # {purpose}")
+
+
+def _facts(survey: Survey) -> Iterator[str]:
     yield fitting(_labelled("store", str(survey.store)))
     if survey.job is None:
         yield _labelled("input", "not taken in completely yet, so nothing was sent")
@@ -104,10 +121,6 @@ def status_lines(survey: Survey, commands: Sequence[tuple[str, str]]) -> Iterato
         yield ""
         yield from _run_lines(survey, survey.run)
     yield from _spend_lines(survey)
-    for position, (command, purpose) in enumerate(commands):
-        if position == 0:
-            yield ""
-        yield _labelled("" if position else "next", f"{command}   # {purpose}")
 
 
 def _progress_lines(survey: Survey) -> Iterator[str]:
@@ -132,7 +145,7 @@ def _run_lines(survey: Survey, run: Run) -> Iterator[str]:
         yield _labelled("last run", f"{who}: died; last sign of life {duration(survey.silent_s)} ago")
     else:
         reason = f": {run.reason}" if run.reason else ""
-        yield from wrapped(_labelled("last run", f"{run.ending} at {run.ended_at}{reason}"), " " * _LABEL)
+        yield _labelled("last run", f"{run.ending} at {run.ended_at}{reason}")
     if survey.rate_per_s is not None:
         left = f", about {duration(survey.eta_s)} left" if survey.eta_s is not None else ""
         finished = f"{count(survey.run_finished)} requests in {duration(survey.run_s)}"

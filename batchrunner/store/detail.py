@@ -1,6 +1,7 @@
 """One request whole, as `show` shows it, and the ids that are like one that does not exist."""
 
 import difflib
+import itertools
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -124,7 +125,15 @@ def similar_ids(conn: sqlite3.Connection, wanted: str, *, count: int = 3) -> lis
     found: dict[str, None] = {}
     for sql in (_CONTAINS, _LIKE, _ENDS_LIKE, _BEFORE, _AFTER):
         found |= dict.fromkeys(custom_id for (custom_id,) in conn.execute(sql, names))
-    return difflib.get_close_matches(wanted, found, n=count, cutoff=0.5)
+    close = difflib.get_close_matches(wanted, found, n=50, cutoff=0.5)
+    return sorted(close, key=lambda custom_id: _likeness(wanted, custom_id), reverse=True)[:count]
+
+
+def _likeness(wanted: str, custom_id: str) -> tuple[float, int]:
+    # Among ids that are as much alike, the one that begins like the one wanted.
+    ratio = difflib.SequenceMatcher(None, wanted, custom_id).ratio()
+    pairs = zip(wanted, custom_id, strict=False)
+    return ratio, sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def id_at_line(conn: sqlite3.Connection, line: str) -> str | None:
