@@ -238,7 +238,7 @@ def test_excel_is_about_csv_files(store: StoreMaker, tmp_path: Path) -> None:
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ANY, min_size=1, max_size=3), ANY, ANY)
 def test_any_text_comes_back_through_pythons_csv(
     tmp_path_factory: pytest.TempPathFactory, answers: list[str], key: str, value: str

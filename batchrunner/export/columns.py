@@ -56,25 +56,22 @@ class Layout:
         origins = {column.origin for column in self.columns}
         with_metadata, with_answer = Origin.METADATA in origins, bool(origins & {Origin.ANSWER, Origin.TEXT})
         parts = [(column.origin, column.key) for column in self.columns]
+        metadata_of, answer_of = Origin.METADATA, Origin.ANSWER
 
         def values(row: ExportRow) -> list[Any]:
             metadata = json.loads(row["metadata"] or "{}") if with_metadata else {}
             answer = as_object(row["text"]) if with_answer else None
-            return [_value(row, metadata, answer, origin, key) for origin, key in parts]
+            found = []
+            for origin, key in parts:  # millions of times: comparisons, not calls
+                if origin is metadata_of:
+                    found.append(metadata.get(key))
+                elif origin is answer_of:
+                    found.append(None if answer is None else answer.get(key))
+                else:
+                    found.append(None if origin is Origin.TEXT and answer is not None else row[key])
+            return found
 
         return values
-
-
-def _value(row: ExportRow, metadata: dict[str, Any], answer: dict[str, Any] | None, origin: Origin, key: str) -> Any:
-    match origin:
-        case Origin.METADATA:
-            return metadata.get(key)
-        case Origin.ANSWER:
-            return None if answer is None else answer.get(key)
-        case Origin.TEXT:
-            return row[key] if answer is None else None
-        case _:
-            return row[key]
 
 
 def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from batchrunner.csv_cells import encoded
 from batchrunner.export.settings import Sink
@@ -31,6 +30,7 @@ ERROR_TYPES: Mapping[ErrorClass, str] = MappingProxyType(
     }
 )
 _OTHERWISE = "api_error"
+_dumped = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class BatchResults:
@@ -84,7 +84,3 @@ class JobLines:
         if row["timeout_s"] is not None:
             fields.append(f'"timeout_s": {_dumped(row["timeout_s"])}')
         self._sink.write(encoded(f"{{{', '.join(fields)}}}\n"))
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

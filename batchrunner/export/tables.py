@@ -1,15 +1,20 @@
 """Rows as CSV and as JSON lines."""
 
 import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any, Protocol
 
 from batchrunner.csv_cells import CsvWriter, encoded
-from batchrunner.export.columns import Layout, Origin
+from batchrunner.export.columns import Column, Layout, Origin
 from batchrunner.export.long_cells import LongCells
 from batchrunner.export.settings import Sink
 from batchrunner.store.found import ExportRow
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: What a CSV cell takes as it is.
+_PLAIN = {str, int, float, type(None)}
+_dumped = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Rows(Protocol):
@@ -32,16 +37,27 @@ class JsonRows:
 
     def __init__(self, sink: Sink, layout: Layout) -> None:
         self._sink = sink
-        self._names = [_dumped(column.name) for column in layout.columns]
-        self._exact = [column.origin is Origin.JSON for column in layout.columns]
+        self._runs = list(_runs_of_a_kind(layout.columns))
         self._values = layout.reader()
 
     def write(self, row: ExportRow) -> None:
         """Write one object."""
-        # Metadata and messages go in as the text they are: nothing is lost by reading and writing their numbers.
-        values = (one_line(v) if exact else _dumped(v) for v, exact in zip(self._values(row), self._exact, strict=True))
-        fields = ", ".join(f"{name}: {value}" for name, value in zip(self._names, values, strict=True))
+        values = iter(self._values(row))
+        fields = ", ".join(
+            # Metadata and messages go in as the text they are: nothing is lost by reading and writing their numbers.
+            f"{_dumped(names[0])}: {one_line(next(values))}"
+            if exact
+            else _dumped(dict(zip(names, values, strict=False)))[1:-1]
+            for exact, names in self._runs
+        )
         self._sink.write(encoded(f"{{{fields}}}\n"))
+
+
+def _runs_of_a_kind(columns: Iterable[Column]) -> Iterator[tuple[bool, list[str]]]:
+    """Yield the names of exact JSON columns one by one, those of the others in runs, to be written together."""
+    for exact, run in groupby(columns, key=lambda column: column.origin is Origin.JSON):
+        names = [column.name for column in run]
+        yield from ((True, [name]) for name in names) if exact else ((False, names),)
 
 
 class CsvRows:
@@ -78,11 +94,5 @@ def one_line(text: str | None) -> str:
     return "null" if text is None else text.replace("\r", " ").replace("\n", " ")
 
 
-def _dumped(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
-        return value
-    return _dumped(value)
+    return value if type(value) in _PLAIN else _dumped(value)
