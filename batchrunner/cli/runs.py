@@ -32,7 +32,7 @@ def runs(jobfile: Path, db: Path | None, *, as_json: bool) -> None:
 
     \b
     Example:  batchrunner runs jobs.jsonl
-              batchrunner runs jobs.jsonl --json | jq .runs[-1].settings
+              batchrunner runs jobs.jsonl --json | jq '.runs[-1].settings'
     """
     now = datetime.now(UTC)
     with Reader(find_store(jobfile, db)) as reader:

@@ -33,7 +33,7 @@ def show(jobfile: Path, custom_id: str, db: Path | None, *, as_json: bool) -> No
 
     \b
     Example:  batchrunner show jobs.jsonl row-17
-              batchrunner show jobs.jsonl row-17 --json | jq .answers[-1].message
+              batchrunner show jobs.jsonl row-17 --json | jq '.answers[-1].message'
     """
     with Reader(find_store(jobfile, db)) as reader:
         detail = _found(reader, custom_id)
