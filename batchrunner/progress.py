@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
+from batchrunner.screen import visible
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -95,7 +97,7 @@ class Silent:
     def note(self, text: str) -> None:
         """Show a sentence."""
         if self._notes:
-            self.stream.write(text + "\n")
+            self.stream.write(visible(text, keep_lines=True) + "\n")
             self.stream.flush()
 
     def loading(self, done: int, total: int) -> None:
@@ -189,7 +191,7 @@ class Bar(Silent):
         if self._bar is None:
             super().note(text)
         else:
-            self._tqdm.write(text, file=self.stream)
+            self._tqdm.write(visible(text, keep_lines=True), file=self.stream)
 
     def loading(self, done: int, total: int) -> None:
         """Show how far reading is."""

@@ -108,7 +108,11 @@ def test_no_room_grows_unnoticed(path: Path) -> None:
             assert size <= 50, f"{node.name} has {size} lines"
 
 
-@pytest.mark.parametrize("verb", [["--help"], ["status", "--help"], ["status"], ["errors"], ["export"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "verb",
+    [["--help"], ["status", "--help"], ["completion", "--help"], ["status"], ["errors"], ["export"], ["runs"]],
+    ids=" ".join,
+)
 def test_reading_verbs_load_nothing_heavy(verb: list[str], tmp_path: Path) -> None:
     store = tmp_path / "jobs.db"
     with building(store) as maker:

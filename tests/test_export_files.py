@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,8 +60,8 @@ def test_a_file_that_appears_in_the_meantime_is_not_replaced(store: StoreMaker, 
     with Reader(store.path) as reader:
         original = reader.export_rows
 
-        def rows_and_a_rival() -> Iterator[object]:
-            yield from original()
+        def rows_and_a_rival(*which: Any) -> Iterator[object]:
+            yield from original(*which)
             target.write_text("a rival's")
 
         reader.export_rows = rows_and_a_rival  # type: ignore[assignment, method-assign]

@@ -10,6 +10,7 @@ from batchrunner.model import ErrorClass, Halt
 from batchrunner.store import read
 from batchrunner.store.found import Progress, Retrying, Unsettled
 from batchrunner.store.read import Reader
+from batchrunner.store.rows import export_sql
 from batchrunner.store.selection import Selection, put_back
 from store_helpers import NOW, StoreMaker, answer, at, building, failure, request, requests
 
@@ -358,7 +359,7 @@ def test_a_reader_cannot_write(store: StoreMaker) -> None:
 @pytest.mark.parametrize(
     ("sql", "index"),
     [
-        (read.EXPORT, "requests_line"),
+        (export_sql(), "requests_line"),
         (read.METADATA, "requests_line"),
         (read.FAILED, "requests_line"),
         (read.RETRYING, "requests_due"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 from batchrunner.errors import BatchrunnerError, Exit
+from batchrunner.screen import visible
 
 #: Where each verb lives, in the order that `--help` shows.
 _VERBS = {
@@ -18,8 +20,11 @@ _VERBS = {
     "retry": "batchrunner.cli.run",
     "status": "batchrunner.cli.status",
     "errors": "batchrunner.cli.errors",
+    "show": "batchrunner.cli.show",
     "export": "batchrunner.cli.export",
+    "runs": "batchrunner.cli.runs",
     "simulate": "batchrunner.cli.simulate",
+    "completion": "batchrunner.cli.completion",
 }
 
 
@@ -57,10 +62,12 @@ def main(args: list[str] | None = None) -> Any:
     except click.exceptions.Abort:
         code = Exit.INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(_safe(shown.getvalue()), err=True, nl=False)
         code = Exit.USAGE
     except BatchrunnerError as error:
-        click.echo(f"batchrunner: {error}", err=True)
+        click.echo(f"batchrunner: {_safe(str(error))}", err=True)
         code = error.exit_code
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
@@ -70,13 +77,18 @@ def main(args: list[str] | None = None) -> Any:
         )
         code = Exit.STORE
     except Exception:  # noqa: BLE001 - the last door: what gets here is our mistake and must say so
-        traceback.print_exc()
+        click.echo(_safe(traceback.format_exc()), err=True, nl=False)
         click.echo(
             "batchrunner: this is a mistake of ours; saved answers are safe. Please report the lines above.", err=True
         )
         code = Exit.BUG
     _let_go_of_closed_streams()
     sys.exit(int(code) if isinstance(code, int) else 0)
+
+
+def _safe(text: str) -> str:
+    """Return *text* as a terminal may have it: it may name files and repeat what servers said."""
+    return visible(text, keep_lines=True)
 
 
 def _let_go_of_closed_streams() -> None:

@@ -12,7 +12,7 @@ import click
 from batchrunner.advice import ADVICE
 from batchrunner.cli import options
 from batchrunner.cli.names import Names, find_store
-from batchrunner.cli.showing import as_json_option, attempts, reader_may_leave, say, screen_width
+from batchrunner.cli.showing import as_json_option, attempts, fitting, reader_may_leave, say, screen_width, wrapped
 from batchrunner.model import ErrorClass
 from batchrunner.screen import clip, count, visible
 from batchrunner.store.found import FailureGroup
@@ -46,7 +46,7 @@ def errors(jobfile: Path, db: Path | None, *, as_json: bool, error_class: str | 
         elif rows:
             for failed in reader.failed_requests(error_class):
                 place = f"{failed.custom_id}  line {failed.line}  {failed.error_class}  {attempts(failed.attempts)}"
-                say(f"{visible(place)}  {visible(failed.message)}")
+                say(fitting(f"{visible(place)}  {visible(failed.message)}"))
         else:
             for line in _lines(reader, error_class, names, datetime.now(UTC)):
                 say(line)
@@ -99,8 +99,8 @@ def _group_lines(group: FailureGroup, names: Names) -> Iterator[str]:
     yield clip(f"{count(group.count)} × {group.error_class}: {visible(group.message)}", width)
     more = ", ..." if group.count > len(group.custom_ids) else ""
     yield clip(visible(f"    such as {', '.join(group.custom_ids)}{more}"), width)
-    yield f"    between {group.first_at} and {group.last_at}"
-    yield f"    {advice.meaning} {advice.remedy}"
+    yield from wrapped(f"    between {group.first_at} and {group.last_at}", "    ")
+    yield from wrapped(f"    {advice.meaning} {advice.remedy}", "    ")
     yield visible(f"    {advice.command_for(names.job, names.input)}")
 
 
@@ -119,4 +119,4 @@ def _run_line(reader: Reader, now: datetime, *, advised: bool) -> Iterator[str]:
         if advised:
             yield f"Process {run.pid} on {visible(run.host)} works on this store; these commands must wait for its end."
     elif run.reason:
-        yield visible(f"The last run {run.ending} at {run.ended_at}: {run.reason}")
+        yield from wrapped(visible(f"The last run {run.ending} at {run.ended_at}: {run.reason}"), "    ")

@@ -2,33 +2,53 @@
 
 import dataclasses
 import json
+import math
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from batchrunner.cli import options
 from batchrunner.cli.names import Names, find_store
-from batchrunner.cli.showing import as_json_option, attempts, reader_may_leave, say
+from batchrunner.cli.showing import as_json_option, attempts, fitting, reader_may_leave, say, wrapped
 from batchrunner.cli.survey import TOKENS, Survey, next_commands, take_survey
+from batchrunner.cli.watching import EVERY_S, WatchCommand, watch
+from batchrunner.errors import UsageError
 from batchrunner.screen import count, duration, visible
 from batchrunner.store.found import PossibleDuplicate, Run
+from batchrunner.store.owner import owner_lives
 from batchrunner.store.read import Reader
 
 #: Labels of the screen are this wide.
 _LABEL = 11
 
 
-@click.command()
+def _number(_context: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # neither below nor above any limit
+        raise click.BadParameter("nan is no number of seconds.")
+    return value
+
+
+@click.command(cls=WatchCommand)
 @options.jobfile
 @options.db
 @as_json_option
 @click.option(
     "--possible-duplicates", is_flag=True, help="List the attempts that may have been paid without an answer."
 )
+@click.option(
+    "--watch",
+    "every_s",
+    type=click.FloatRange(0.1, 86_400),
+    callback=_number,
+    metavar="[SECONDS]",
+    help=f"Show it again and again until the run is over.  [default: every {EVERY_S:g}]",
+)
 @reader_may_leave()
-def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates: bool) -> None:
+def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates: bool, every_s: float | None) -> None:
     """Show how far JOBFILE is: also while a run works on it.
 
     JOBFILE is the job file or its store.
@@ -36,13 +56,20 @@ def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates
     \b
     Example:  batchrunner status jobs.jsonl
               batchrunner status jobs.jsonl --json | jq .pending
+              batchrunner status jobs.jsonl --watch 10
     """
+    store = find_store(jobfile, db)
+    if every_s is not None:
+        if possible_duplicates:
+            raise UsageError("--watch shows the status; leave out --possible-duplicates.")
+        watch(lambda: _look(store, jobfile, db, as_json=as_json), lambda: time.sleep(every_s))
+        return
     now = datetime.now(UTC)
-    with Reader(find_store(jobfile, db)) as reader:
+    with Reader(store) as reader:
         survey = take_survey(reader, now)
         commands = next_commands(survey, Names.of(jobfile, db, survey.job))
         if as_json:
-            report = survey.as_json() | {"next": [command for command, _ in commands]}
+            report = _report(survey, commands)
             if possible_duplicates:
                 report["possible_duplicate_attempts"] = [
                     dataclasses.asdict(found) for found in reader.possible_duplicates(now)
@@ -50,29 +77,50 @@ def status(jobfile: Path, db: Path | None, *, as_json: bool, possible_duplicates
             click.echo(json.dumps(report, indent=2))
         elif possible_duplicates:
             for found in reader.possible_duplicates(now):
-                say(duplicate_line(found))
+                say(fitting(duplicate_line(found)))
             click.echo(f"{attempts(survey.possible_duplicates)} may have been paid for without an answer", err=True)
         else:
             for line in status_lines(survey, commands):
                 say(line)
 
 
+def _look(store: Path, jobfile: Path, db: Path | None, *, as_json: bool) -> tuple[list[str], bool]:
+    """Return the status at this moment in lines, and whether a run is under way."""
+    with Reader(store) as reader:
+        survey = take_survey(reader, datetime.now(UTC))
+    commands = next_commands(survey, Names.of(jobfile, db, survey.job))
+    # As long as the job file is being read there is no run on record yet.
+    more = survey.running or (survey.job is None and owner_lives(store))
+    if as_json:
+        return [json.dumps(_report(survey, commands))], more
+    return list(status_lines(survey, commands)), more
+
+
+def _report(survey: Survey, commands: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    return survey.as_json() | {"next": [command for command, _ in commands]}
+
+
 def status_lines(survey: Survey, commands: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield the lines of the status screen."""
-    yield _labelled("store", str(survey.store))
+    """Yield the lines of the status screen; commands stay whole, so that they can be copied."""
+    for line in _facts(survey):
+        yield from wrapped(line, " " * _LABEL)
+    for position, (command, purpose) in enumerate(commands):
+        if position == 0:
+            yield ""
+        yield _labelled("" if position else "next", f"{command}   # {purpose}")
+
+
+def _facts(survey: Survey) -> Iterator[str]:
+    yield fitting(_labelled("store", str(survey.store)))
     if survey.job is None:
         yield _labelled("input", "not taken in completely yet, so nothing was sent")
     else:
-        yield _labelled("input", survey.job.input_path)
+        yield fitting(_labelled("input", survey.job.input_path))
         yield from _progress_lines(survey)
     if survey.run is not None:
         yield ""
         yield from _run_lines(survey, survey.run)
     yield from _spend_lines(survey)
-    for position, (command, purpose) in enumerate(commands):
-        if position == 0:
-            yield ""
-        yield _labelled("" if position else "next", f"{command}   # {purpose}")
 
 
 def _progress_lines(survey: Survey) -> Iterator[str]:

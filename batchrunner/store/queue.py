@@ -129,7 +129,7 @@ class Queue:
     def _attempt(self, row: sqlite3.Row, model_class: str) -> Attempt:
         params, max_tokens, stream = row["params"], row["max_tokens"], bool(row["stream"])
         if row["patches"] != "[]":
-            params, max_tokens, stream = _patched(params, row["patches"])
+            params, max_tokens, stream = patched(params, row["patches"])
         return Attempt(
             seq=row["seq"],
             number=row["attempts"] + 1,
@@ -158,7 +158,8 @@ class Queue:
         return int(row[0]) if row else _NO_LAST_LINE
 
 
-def _patched(params: str, patches: str) -> tuple[str, int, bool]:
+def patched(params: str, patches: str) -> tuple[str, int, bool]:
+    """Return *params* with *patches* (JSON array of objects) laid over, and its `max_tokens` and `stream`."""
     body = json.loads(params)
     for patch in json.loads(patches):
         body.update(patch)

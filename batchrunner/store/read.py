@@ -4,16 +4,16 @@ Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `sta
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from batchrunner.errors import StoreError
+from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
-    EXPORT_COLUMNS,
     ExportRow,
     FailedRequest,
     FailureGroup,
@@ -25,6 +25,9 @@ from batchrunner.store.found import (
     Spend,
     Unsettled,
 )
+from batchrunner.store.history import PastRun, past_runs
+from batchrunner.store.rows import ALL, Chosen, export_rows
+from batchrunner.store.where import check_condition
 
 _MAPPED_BYTES = 2**30
 
@@ -75,8 +78,6 @@ DUPLICATES_COUNT = _DUPLICATES_COUNT.format(doubtful=_DOUBTFUL)
 DUPLICATES = _DUPLICATES.format(doubtful=_DOUBTFUL)
 METADATA = """SELECT i.metadata FROM requests q INDEXED BY requests_line CROSS JOIN inputs i ON i.seq = q.seq
     WHERE q.line IS NOT NULL AND i.metadata IS NOT NULL ORDER BY q.line"""
-_EXPORT = "SELECT {columns}, metadata FROM results_flat WHERE line IS NOT NULL ORDER BY line"
-EXPORT = _EXPORT.format(columns=", ".join(EXPORT_COLUMNS))
 
 
 class Reader:
@@ -186,10 +187,34 @@ class Reader:
                 sent_again=bool(row["sent_again"]),
             )
 
-    def export_rows(self) -> Iterator[ExportRow]:
-        """Yield one row per request of the latest input, in its order: `EXPORT_COLUMNS`, then `metadata` (JSON text)."""
+    def export_rows(self, chosen: Chosen = ALL, extra: Sequence[str] = ()) -> Iterator[ExportRow]:
+        """Yield a row per request of the latest input that is *chosen*, in its order.
+
+        Its columns are `EXPORT_COLUMNS`, `metadata` (JSON text) and *extra* (of `rows.EXTRA_COLUMNS`). Raises
+        `UsageError` if the condition of *chosen* is none.
+        """
         if self.job() is not None:
-            yield from self._conn.execute(EXPORT)
+            yield from export_rows(self._conn, chosen, extra)
+
+    def check_condition(self, expression: str) -> None:
+        """Raise `UsageError` unless *expression* will do as the condition of a `Chosen`."""
+        check_condition(self._conn, expression)
+
+    def past_runs(self) -> list[PastRun]:
+        """Return every run, the oldest first."""
+        return past_runs(self._conn)
+
+    def detail(self, custom_id: str) -> Detail | None:
+        """Return all that is known of the request *custom_id*, also of one that left the input."""
+        return find_detail(self._conn, custom_id)
+
+    def similar_ids(self, wanted: str) -> list[str]:
+        """Return the few ids that are most like *wanted*."""
+        return similar_ids(self._conn, wanted)
+
+    def id_at_line(self, line: str) -> str | None:
+        """Return the id of the request on *line* of the input, if that is a number and there is one."""
+        return id_at_line(self._conn, line)
 
     def metadata(self) -> Iterator[str]:
         """Yield the metadata (JSON object text) of the requests that have any, in the order of the input."""

@@ -1,0 +1,37 @@
+"""The runs that worked on a store, as `runs` lists them."""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from batchrunner.store.found import Run
+
+_RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason, settings
+    FROM runs ORDER BY id"""
+# A request was finished by the run of its latest attempt.
+_FINISHED = """SELECT a.run_id, count(*) FROM requests q CROSS JOIN attempts a ON a.seq = q.seq AND a.number = q.attempts
+    WHERE q.state <> 'pending' AND q.line IS NOT NULL GROUP BY a.run_id"""
+_SENT = "SELECT run_id, count(*) FROM attempts GROUP BY run_id"
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """One run, with what it was told and what it did."""
+
+    run: Run
+    settings: dict[str, Any]
+    finished: int  #: Requests of the latest input that became final in it and still are.
+    calls: int  #: Attempts that it made.
+
+
+def past_runs(conn: sqlite3.Connection) -> list[PastRun]:
+    """Return every run, the oldest first. Reads every request and every attempt."""
+    finished, calls = (dict(conn.execute(sql).fetchall()) for sql in (_FINISHED, _SENT))
+    found = []
+    for row in conn.execute(_RUNS):
+        facts = dict(row)
+        settings = json.loads(facts.pop("settings"))
+        run = Run(**facts)
+        found.append(PastRun(run, settings, finished.get(run.id, 0), calls.get(run.id, 0)))
+    return found
