@@ -86,6 +86,7 @@ def _imported(imported: Imported | None) -> list[str]:
         (imported.updated, "changed lines were never sent: they take their new form"),
         (imported.kept, "changed requests are kept as the store has them (--on-change keep)"),
         (imported.rerun, "changed requests are sent again (--on-change rerun)"),
+        (imported.invalid, "bad lines are recorded as failed and not sent (--skip-invalid)"),
         (imported.removed, "requests are no longer in the job file: kept in the store, not sent"),
     )
     return [f"{count:,} {text}" for count, text in facts if count]

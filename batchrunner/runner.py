@@ -22,7 +22,7 @@ from batchrunner.engines.live import LiveEngine
 from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
 from batchrunner.lane import Lane
 from batchrunner.limiter import Limiter
-from batchrunner.loading import Interrupted, Watcher, load
+from batchrunner.loading import Interrupted, Watcher, allowed_files, load
 from batchrunner.policy.judge import Judge
 from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
@@ -152,7 +152,9 @@ class _Session:
                 dispatcher = self._dispatcher(queue, writer, classes, run_id, official=way.official)
                 self._report.counts = dispatcher.counts
                 try:
-                    await self._until_done(dispatcher, LiveEngine(way.sender), writer, run_id, conn)
+                    await self._until_done(
+                        dispatcher, LiveEngine(way.sender, allowed_files(conn)), writer, run_id, conn
+                    )
                 except BaseException as error:
                     self._report.ending, self._report.reason = "failed", type(error).__name__
                     raise

@@ -46,7 +46,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner run jobs.jsonl --model claude-haiku-4-5 --rpm 1000
               batchrunner run rows.jsonl --prompt 'Solve: {question}' --model claude-haiku-4-5
     """
-    from batchrunner.jobfile import Defaults, Template, parse_settings
+    from batchrunner.jobfile import Defaults, Format, Template, parse_settings
     from batchrunner.loading import Source
     from batchrunner.settings import default_max_tokens
 
@@ -58,7 +58,18 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
         extra=extra,
     )
     text = given["prompt"]
-    source = Source(jobfile, defaults, Template(text) if text is not None else None, text, simulated=_simulated(given))
+    source = Source(
+        jobfile,
+        defaults,
+        Template(text) if text is not None else None,
+        text,
+        surrogates=given["surrogates"],
+        simulated=_simulated(given),
+        form=Format(given["form"]) if given["form"] else None,
+        files=given["files"],
+        skip_invalid=given["skip_invalid"],
+    )
+    source.shaper()
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
