@@ -9,6 +9,7 @@ from batchrunner.advice import export_command
 from batchrunner.dispatcher import Counts
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
+from batchrunner.policy.sampling import Sampling
 from batchrunner.settings import RunSettings
 from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
@@ -69,6 +70,8 @@ def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, e
     lines = [f"{store}: {requests}{done}; {endpoint}; {rate}, {limits.concurrency} in flight"]
     if settings.first is not None:
         lines.append(f"only the first {settings.first:,} lines")
+    if choice := _choice(settings.sampling):
+        lines.append(choice)
     if report.put_back:
         lines.append(
             "1 failed request is tried again"
@@ -76,6 +79,17 @@ def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, e
             else f"{report.put_back:,} failed requests are tried again"
         )
     return "\n".join(lines + _imported(report.imported))
+
+
+def _choice(sampling: Sampling) -> str:
+    only = []
+    if sampling.ids:
+        only.append(f"only {len(sampling.ids):,} chosen by id")
+    if sampling.sample is not None:
+        only.append(f"only {sampling.sample:,} drawn by chance (--seed {sampling.seed})")
+    if sampling.shuffle:
+        only.append(f"in an order drawn by chance (--seed {sampling.seed})")
+    return "; ".join(only)
 
 
 def _imported(imported: Imported | None) -> list[str]:

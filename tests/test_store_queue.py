@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from batchrunner.model import ErrorClass, Fail, Retry, State
-from batchrunner.store import changes, queue, selection
+from batchrunner.policy.sampling import Sampling
+from batchrunner.store import changes, chosen, queue, selection
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
@@ -57,6 +58,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         )
         conn.execute(run_on_sql, (AT, AT))
         conn.execute("COMMIT")
+        chosen.choose(conn, Sampling(shuffle=True), 2**62)
+        conn.execute("PRAGMA query_only = OFF")
         yield conn
 
 
@@ -88,6 +91,9 @@ _READS = {
     "NEXT_DUE": (queue.NEXT_DUE, ["requests_due"]),
     "NEXT_FRESH_CLASS": (queue.NEXT_FRESH_CLASS, ["requests_fresh"]),
     "NEXT_DUE_CLASS": (queue.NEXT_DUE_CLASS, ["requests_due"]),
+    "FRESH_CHOSEN": (queue.FRESH_CHOSEN, ["PRIMARY KEY", "overrides_seq"]),
+    "DUE_CHOSEN": (queue.DUE_CHOSEN, ["requests_due", "chosen_seq", "overrides_seq", "PRIMARY KEY"]),
+    "NEXT_DUE_CHOSEN": (queue.NEXT_DUE_CHOSEN, ["requests_due", "chosen_seq"]),
     "FAILURES": (queue.FAILURES, ["PRIMARY KEY"]),
     "LINE_AT": (queue.LINE_AT, ["requests_line"]),
     "totals": (selection._WHOLE, ["requests_line", "SCAN job"]),

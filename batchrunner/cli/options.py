@@ -66,6 +66,21 @@ shaping = _all(
     ),
 )
 
+#: What part of a job a run works on, and in which order.
+sampling = _all(
+    click.option("--id", "ids", multiple=True, metavar="ID", help="Only this request; repeatable."),
+    click.option(
+        "--sample",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Only N requests drawn by chance; the rest stays pending.",
+    ),
+    click.option("--shuffle", is_flag=True, help="Send in an order drawn by chance."),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, metavar="S", help="Decides what --sample and --shuffle draw."
+    ),
+)
+
 #: How a run goes about it. None of these is part of a request's identity.
 running = _all(
     click.option("--rpm", type=click.IntRange(min=1), help="At most so many requests a minute."),

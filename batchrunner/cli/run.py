@@ -13,6 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
+    from batchrunner.policy.sampling import Sampling
     from batchrunner.settings import RunSettings
 
 #: Failures that another try can mend without a change.
@@ -34,6 +35,7 @@ MENDABLE = (
 @options.jobfile
 @options.db
 @options.shaping
+@options.sampling
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -79,6 +81,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @click.command()
 @options.jobfile
 @options.db
+@options.sampling
 @options.running
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -195,7 +198,15 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
         first=given["first"],
+        sampling=_sampling(given),
     )
+
+
+def _sampling(given: dict[str, Any]) -> "Sampling":
+    from batchrunner.policy.sampling import Sampling
+
+    names = ("ids", "sample", "shuffle", "seed")
+    return Sampling(**{name: given[name] for name in names if name in given})
 
 
 def _last_settings(store: Path) -> dict[str, Any]:
