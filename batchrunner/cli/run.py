@@ -13,6 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
+    from batchrunner.loading import Source
     from batchrunner.policy.sampling import Sampling
     from batchrunner.settings import RunSettings
 
@@ -42,36 +43,15 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 
     \b
     Lines may be {"custom_id": ..., "params": {...}} (Anthropic batches), Messages parameters,
-    {"prompt": "..."}, {"messages": [...]}, a JSON string, or with --prompt rows of any JSONL.
+    {"prompt": "..."}, {"messages": [...]}, a JSON string, OpenAI's chat and batch lines, or with
+    --prompt rows of any JSONL, CSV or TSV. A .txt has a prompt on each line; - is stdin (with --db).
 
     \b
     Example:  batchrunner run jobs.jsonl --model claude-haiku-4-5 --rpm 1000
-              batchrunner run rows.jsonl --prompt 'Solve: {question}' --model claude-haiku-4-5
+              batchrunner run rows.csv --prompt 'Solve: {question}' --model claude-haiku-4-5
+              batchrunner run rows.csv --prompt 'Solve: {question}' --sample 20 --model claude-haiku-4-5
     """
-    from batchrunner.jobfile import Defaults, Format, Template, parse_settings
-    from batchrunner.loading import Source
-    from batchrunner.settings import default_max_tokens
-
-    extra = parse_settings(given["settings"])
-    defaults = Defaults(
-        model=given["model"],
-        max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
-        system=given["system"],
-        extra=extra,
-    )
-    text = given["prompt"]
-    source = Source(
-        jobfile,
-        defaults,
-        Template(text) if text is not None else None,
-        text,
-        surrogates=given["surrogates"],
-        simulated=_simulated(given),
-        form=Format(given["form"]) if given["form"] else None,
-        files=given["files"],
-        skip_invalid=given["skip_invalid"],
-    )
-    source.shaper()
+    source = source_of(jobfile, given)
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
@@ -133,6 +113,35 @@ def retry(
     store = db or store_path(jobfile)
     selection = Selection(classes, ids, parse_settings(given["settings"]))
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
+
+
+def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
+    """Return the job file with what the command line says of its lines; raises `UsageError`."""
+    from batchrunner.jobfile import Defaults, Format, Template, parse_settings
+    from batchrunner.loading import Source
+    from batchrunner.settings import default_max_tokens
+
+    extra = parse_settings(given["settings"])
+    defaults = Defaults(
+        model=given["model"],
+        max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
+        system=given["system"],
+        extra=extra,
+    )
+    text = given["prompt"]
+    source = Source(
+        jobfile,
+        defaults,
+        Template(text) if text is not None else None,
+        text,
+        surrogates=given["surrogates"],
+        simulated=_simulated(given),
+        form=Format(given["form"]) if given["form"] else None,
+        files=given["files"],
+        skip_invalid=given["skip_invalid"],
+    )
+    source.shaper()  # whatever is wrong with a default shows before a store is made
+    return source
 
 
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
