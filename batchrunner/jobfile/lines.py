@@ -16,7 +16,7 @@ class Line(NamedTuple):
 
     number: int  #: Counts from 1; blank lines count.
     offset: int  #: Byte of the file where the line begins, from 0.
-    data: bytes  #: Without its line end; empty if there is a fault.
+    data: bytes  #: Without its line end; not to be read if there is a fault.
     fault: str | None = None  #: Why the line was not loaded.
     row: int | None = None  #: Of a table, whose rows may take several lines; counts from 1 below the header.
 

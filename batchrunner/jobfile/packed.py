@@ -32,13 +32,15 @@ def _pieces(blocks: Iterator[bytes], name: str, block_bytes: int) -> Iterator[by
     try:
         for block in blocks:
             waiting += block
+            if empty:  # Members may follow each other; zeros after the last are padding.
+                waiting = waiting.lstrip(b"\0")
             while waiting:
                 piece = member.decompress(waiting, block_bytes)
                 empty = False
                 if piece:
                     yield piece
                 waiting = member.unconsumed_tail
-                if member.eof:  # Members may follow each other; zeros after the last are padding.
+                if member.eof:
                     waiting = member.unused_data.lstrip(b"\0")
                     member, empty = zlib.decompressobj(_GZIP_BITS), True
     except zlib.error as error:

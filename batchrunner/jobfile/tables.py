@@ -150,11 +150,13 @@ def _check_names(header: Sequence[str], name: str) -> None:
 
 
 def _data(header: Sequence[str], cells: Sequence[str]) -> tuple[bytes, str | None]:
-    """Return the row as JSON, or nothing and what is wrong with it."""
+    """Return the row as JSON and what is wrong with it, if anything is: then the data only tells it from other rows."""
     if len(cells) != len(header):
         hint = ": a cell with a separator or a quote in it must stand in quotes" if len(cells) > len(header) else ""
         plural = "cell" if len(cells) == 1 else "cells"
-        return b"", f"{len(cells):,} {plural}, but the header has {len(header):,}{hint}"
+        return compact(list(cells)).encode(
+            errors="surrogatepass"
+        ), f"{len(cells):,} {plural}, but the header has {len(header):,}{hint}"
     row: dict[str, str | None] = dict(zip(header, cells, strict=True))
     for column in _ID_COLUMNS:
         if row.get(column) == "":  # Nothing in the cell is no id, as null is in JSON.
@@ -162,7 +164,7 @@ def _data(header: Sequence[str], cells: Sequence[str]) -> tuple[bytes, str | Non
     try:
         return compact(row).encode(), None
     except UnicodeEncodeError:
-        return b"", _not_utf8(row)
+        return compact(row).encode(errors="surrogatepass"), _not_utf8(row)
 
 
 def _not_utf8(row: dict[str, str | None]) -> str:

@@ -70,9 +70,10 @@ def _conflict_error(conflicts: list[tuple[str, int, int]], count: int) -> InputE
 # Only what a line that cannot be sent stands for now: one that is kept as it was has another hash.
 _UNSENDABLE = """UPDATE requests SET state = 'failed', error_class = 'input', signature = f.signature,
     error_message = f.message, finished_at = :at
-    FROM temp.faults f WHERE f.params_hash = requests.params_hash AND requests.state = 'pending'"""
+    FROM temp.faults f
+    WHERE f.line = requests.line AND f.params_hash = requests.params_hash AND requests.state = 'pending'"""
 _GATHER_FAULTS = """CREATE TEMP TABLE IF NOT EXISTS faults (
-    params_hash TEXT PRIMARY KEY, signature TEXT NOT NULL, message TEXT NOT NULL) WITHOUT ROWID"""
+    line INTEGER PRIMARY KEY, params_hash TEXT NOT NULL, signature TEXT NOT NULL, message TEXT NOT NULL)"""
 
 
 class Faults:
@@ -83,10 +84,10 @@ class Faults:
 
     def add(self, cursor: sqlite3.Cursor, requests: Sequence[Request]) -> None:
         """Gather those of *requests* that have a fault."""
-        found = [(r.params_hash, signature(r.fault), r.fault) for r in requests if r.fault is not None]
+        found = [(r.line, r.params_hash, signature(r.fault), r.fault) for r in requests if r.fault is not None]
         if found:
             cursor.execute(_GATHER_FAULTS)
-            cursor.executemany("INSERT OR IGNORE INTO temp.faults VALUES (?, ?, ?)", found)
+            cursor.executemany("INSERT INTO temp.faults VALUES (?, ?, ?, ?)", found)
 
     def settle(self, cursor: sqlite3.Cursor, at: str) -> int:
         """Declare their requests failed; returns how many there are."""
