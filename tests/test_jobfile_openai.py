@@ -45,7 +45,15 @@ def test_a_claude_model_in_the_line_stays_and_another_gives_way_to_the_one_asked
 
 
 def test_what_says_nothing_is_left_out() -> None:
-    silent: dict[str, Any] = {"n": 1, "temperature": 1.0, "top_p": 1, "logprobs": False, "logit_bias": {}, "seed": None, "tools": []}
+    silent: dict[str, Any] = {
+        "n": 1,
+        "temperature": 1.0,
+        "top_p": 1,
+        "logprobs": False,
+        "logit_bias": {},
+        "seed": None,
+        "tools": [],
+    }
     assert body(HI, **silent, response_format={"type": "text"}, service_tier="auto") == {"messages": [HI]}
 
 
