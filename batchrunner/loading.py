@@ -2,15 +2,29 @@
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from batchrunner.attachments import Folder
 from batchrunner.clock import Clock, stamp
-from batchrunner.errors import InputError
-from batchrunner.jobfile import Defaults, Fingerprint, LineError, LineReader, Shaper, Surrogates, Template, read_lines
+from batchrunner.errors import InputError, UsageError
+from batchrunner.jobfile import (
+    STDIN,
+    Defaults,
+    Fingerprint,
+    Format,
+    LineError,
+    LineReader,
+    Shaper,
+    Surrogates,
+    Template,
+    open_lines,
+    patterns_of,
+)
 from batchrunner.model import Request
 from batchrunner.store.imports import CHUNK, begin_import
 from batchrunner.store.repeats import Imported
@@ -27,17 +41,49 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong
 class Source:
     """A job file and how its lines become requests."""
 
-    path: Path
+    path: Path  #: `-`: the standard input, which must be read anew each time.
     defaults: Defaults
     template: Template | None = None
     template_text: str | None = None  #: As the user typed it.
     surrogates: Surrogates = "refuse"
     simulated: bool = False
+    form: Format | None = None  #: None: as the suffix tells.
+    files: Path | None = None  #: The directory below which lines may name images and PDFs.
+    skip_invalid: bool = False  #: Bad lines become failed requests instead of stopping the run.
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether the lines come from the standard input."""
+        return str(self.path) == STDIN
+
+    @property
+    def format(self) -> Format:
+        """How the bytes are read."""
+        return self.form or Format.of(self.path.name)
+
+    def shaper(self) -> Shaper:
+        """Return what makes requests of the lines; raises `UsageError` for a default that is no template."""
+        if self.files is not None and not self.files.is_dir():
+            raise UsageError(f"--allow-files {self.files}: there is no such directory.")
+        folder = None if self.files is None else Folder(self.files)
+        return Shaper(self.defaults, self.template, surrogates=self.surrogates, files=folder)
+
+    def lines(self) -> LineReader:
+        """Return the lines, not yet read."""
+        fields = None
+        if self.template is not None:
+            fields = [*self.template.needed, *(n for p in patterns_of(self.defaults).values() for n in p.needed)]
+        source: Any = self.path
+        if self.is_stdin:
+            if sys.stdin.isatty():
+                raise UsageError("- reads the standard input, which is a terminal: pipe the lines in, or name a file.")
+            source = sys.stdin.buffer
+        return open_lines(source, self.format, "the standard input" if self.is_stdin else str(self.path), fields)
 
     def shaping(self) -> str:
         """Return what, beside its bytes, decides how the file's lines become requests: JSON text, compared as it is."""
         d = self.defaults
-        shape = {
+        shape: dict[str, Any] = {
             "model": d.model,
             "max_tokens": d.max_tokens,
             "system": d.system,
@@ -45,6 +91,12 @@ class Source:
             "prompt": self.template_text,
             "surrogates": self.surrogates,
         }
+        if self.format is not Format.JSONL:
+            shape["format"] = self.format
+        if self.files is not None:
+            shape["allow_files"] = str(self.files.resolve())
+        if self.skip_invalid:
+            shape["skip_invalid"] = True
         return json.dumps(shape, sort_keys=True, ensure_ascii=False)
 
 
@@ -66,6 +118,7 @@ class _Lines:
     """Turns lines into requests and keeps count of those that could not be."""
 
     shaper: Shaper
+    skip_invalid: bool = False
     bad: int = 0
     shown: list[str] = field(default_factory=list)
     count: int = 0
@@ -83,7 +136,10 @@ class _Lines:
             try:
                 request = shape(line)
             except LineError as error:
-                self._note(error)
+                if self.skip_invalid:
+                    yield self.shaper.unsendable(line, error)
+                else:
+                    self._note(error)
                 continue
             if not self.bad:
                 yield request
@@ -95,7 +151,10 @@ class _Lines:
         plural = "line" if self.bad == 1 else "lines"
         more = f"\n  ... and {self.bad - len(self.shown):,} more" if self.bad > len(self.shown) else ""
         shown = "\n  ".join(self.shown)
-        raise InputError(f"{path}: {self.bad:,} bad {plural} of {self.count:,}; nothing was sent.\n  {shown}{more}")
+        raise InputError(
+            f"{path}: {self.bad:,} bad {plural} of {self.count:,}; nothing was sent. Mend them, or give "
+            f"--skip-invalid to record them as failed and send the others.\n  {shown}{more}"
+        )
 
     def _note(self, error: LineError) -> None:
         self.bad += 1
@@ -113,9 +172,9 @@ def load(
     """
     if _unchanged(conn, source):
         return None
-    total = source.path.stat().st_size if source.path.exists() else 0
-    reader = read_lines(source.path)
-    lines = _Lines(Shaper(source.defaults, source.template, surrogates=source.surrogates))
+    total = source.path.stat().st_size if source.path.exists() and not source.is_stdin else 0
+    reader = source.lines()
+    lines = _Lines(source.shaper(), source.skip_invalid)
 
     def look_up() -> None:
         watcher.check()
@@ -128,6 +187,7 @@ def load(
             incoming.add(chunk)
             look_up()
         lines.check(source.path)
+        watcher.check()  # an interrupt ends a pipe too, which then looks like its end
         return incoming.complete(_job(source, reader.fingerprint, clock))
     except BaseException:
         incoming.abandon()
@@ -135,12 +195,21 @@ def load(
 
 
 def _unchanged(conn: sqlite3.Connection, source: Source) -> bool:
+    if source.is_stdin or source.files is not None:  # it can be read only once; the files may have changed
+        return False
     row = conn.execute("SELECT input_bytes, input_sha256, defaults, import_completed_at FROM job").fetchone()
     if row is None or row[3] is None or row[2] != source.shaping():
         return False
     if not source.path.is_file() or source.path.stat().st_size != row[0]:
         return False
     return bool(fingerprint(source.path).sha256 == row[1])
+
+
+def allowed_files(conn: sqlite3.Connection) -> Path | None:
+    """Return the directory below which the job's lines may name files (`--allow-files`), as its store knows it."""
+    (defaults,) = conn.execute("SELECT defaults FROM job").fetchone()
+    folder = json.loads(defaults).get("allow_files")
+    return None if folder is None else Path(folder)
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -155,7 +224,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def _job(source: Source, read: Fingerprint, clock: Clock) -> dict[str, Any]:
     return {
-        "input_path": str(source.path.absolute()),
+        "input_path": STDIN if source.is_stdin else str(source.path.absolute()),
         "input_bytes": read.size,
         "input_sha256": read.sha256,
         "defaults": source.shaping(),

@@ -64,6 +64,7 @@ class Request(NamedTuple):
     stream: bool = False  #: The line asked for `stream: true`.
     timeout_s: float | None = None  #: Total deadline of an attempt, if the line sets one.
     metadata: str | None = None  #: JSON object text; comes back in the export.
+    fault: str | None = None  #: Why the line can never be sent; its params mean nothing then.
 
 
 @dataclass(frozen=True, slots=True)

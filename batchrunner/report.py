@@ -9,6 +9,7 @@ from batchrunner.advice import export_command
 from batchrunner.dispatcher import Counts
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
+from batchrunner.policy.sampling import Sampling
 from batchrunner.settings import RunSettings
 from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
@@ -69,6 +70,8 @@ def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, e
     lines = [f"{store}: {requests}{done}; {endpoint}; {rate}, {limits.concurrency} in flight"]
     if settings.first is not None:
         lines.append(f"only the first {settings.first:,} lines")
+    if choice := _choice(settings.sampling):
+        lines.append(choice)
     if report.put_back:
         lines.append(
             "1 failed request is tried again"
@@ -76,6 +79,17 @@ def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, e
             else f"{report.put_back:,} failed requests are tried again"
         )
     return "\n".join(lines + _imported(report.imported))
+
+
+def _choice(sampling: Sampling) -> str:
+    only = []
+    if sampling.ids:
+        only.append(f"only {len(sampling.ids):,} chosen by id")
+    if sampling.sample is not None:
+        only.append(f"only {sampling.sample:,} drawn by chance (--seed {sampling.seed})")
+    if sampling.shuffle:
+        only.append(f"in an order drawn by chance (--seed {sampling.seed})")
+    return "; ".join(only)
 
 
 def _imported(imported: Imported | None) -> list[str]:
@@ -86,6 +100,7 @@ def _imported(imported: Imported | None) -> list[str]:
         (imported.updated, "changed lines had no answer: they take their new form"),
         (imported.kept, "changed requests are kept as the store has them (--on-change keep)"),
         (imported.rerun, "changed requests are sent again (--on-change rerun)"),
+        (imported.invalid, "bad lines are recorded as failed and not sent (--skip-invalid)"),
         (imported.removed, "requests are no longer in the job file: kept in the store, not sent"),
     )
     return [f"{count:,} {text}" for count, text in facts if count]

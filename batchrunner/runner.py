@@ -22,7 +22,7 @@ from batchrunner.engines.live import LiveEngine
 from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
 from batchrunner.lane import Lane
 from batchrunner.limiter import Limiter
-from batchrunner.loading import Interrupted, Watcher, load
+from batchrunner.loading import Interrupted, Watcher, allowed_files, load
 from batchrunner.policy.judge import Judge
 from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
@@ -135,14 +135,19 @@ class _Session:
 
     async def _work(self, conn: sqlite3.Connection) -> None:
         with contextlib.closing(open_reader(self._job.store)) as reading:
-            queue = Queue(reading, first=self._settings.first, timeout_s=self._settings.timeout_s)
+            settings = self._settings
+            choosing = partial(
+                Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
+            )
+            queue = await to_thread.run_sync(choosing)
             classes = queue.model_classes()
-            if classes and totals(conn, queue.last_line).pending:
+            if classes and queue.totals().pending:
                 await self._dispatch(conn, queue, classes)
-            self._report.totals = totals(conn, queue.last_line)
+            self._report.totals = queue.totals()
 
     async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
         writer = Writer(conn, complain=self._reporter.note)
+        before, files = queue.totals(), allowed_files(conn)
         async with opened(self._endpoint, self._settings.limits.concurrency) as way:
             check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
             run_id = self._begin(conn, way.record)
@@ -152,8 +157,9 @@ class _Session:
             async with writer.running():
                 dispatcher = self._dispatcher(queue, writer, classes, run_id, official=way.official)
                 self._report.counts = dispatcher.counts
+                engine = LiveEngine(way.sender, files)
                 try:
-                    await self._until_done(dispatcher, LiveEngine(way.sender), writer, run_id, conn)
+                    await self._until_done(dispatcher, engine, writer, run_id, before)
                 except BaseException as error:
                     self._report.ending, self._report.reason = "failed", type(error).__name__
                     raise
@@ -162,9 +168,8 @@ class _Session:
                     self._end(dispatcher, writer, run_id)
 
     async def _until_done(
-        self, dispatcher: Dispatcher, engine: LiveEngine, writer: Writer, run_id: int, conn: sqlite3.Connection
+        self, dispatcher: Dispatcher, engine: LiveEngine, writer: Writer, run_id: int, before: Totals
     ) -> None:
-        before = totals(conn)
         with anyio.CancelScope() as working:
             self._stopper.watch_over(working, partial(_drain, dispatcher))
             async with anyio.create_task_group() as group:

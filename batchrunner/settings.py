@@ -11,9 +11,12 @@ from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.retry import Action, Rule, Rules, Wait
+from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.window import Rate
 
 _RETRIES_DIGITS = 6
+#: So many of the ids a run was told to work on are kept.
+_IDS_ON_RECORD = 100
 
 
 @cache
@@ -63,6 +66,7 @@ class RunSettings:
     stopping: Stopping = field(default_factory=Stopping)
     timeout_s: float | None = None  #: Total deadline of an attempt; None: from `max_tokens`.
     first: int | None = None  #: Only the first so many lines.
+    sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
 
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
@@ -74,6 +78,10 @@ class RunSettings:
             "accept": sorted(self.accept),
             "timeout_s": self.timeout_s,
             "first": self.first,
+            "sample": self.sampling.sample,
+            "seed": self.sampling.seed,
+            "ids": list(self.sampling.ids[:_IDS_ON_RECORD]),
+            "shuffle": self.sampling.shuffle,
         }
 
 

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
     {"model", "errors", "clock", "__init__"},
-    {"policy", "screen", "csv_cells", "outfile"},
+    {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping"},

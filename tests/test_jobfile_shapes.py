@@ -301,7 +301,7 @@ def test_what_could_never_be_sent_is_refused(row: Any, expected: str) -> None:
         ({"question": "x", "answer": "y"}, "unknown keys 'question', 'answer': rows of a table need a template"),
         ({"params": {"messages": HELLO}, "model": "m"}, "unknown key 'model' beside \"params\""),
         ({"params": {"messages": HELLO}, "timeout": 5}, '(did you mean "timeout_s"?)'),
-        ({"messages": HELLO, "max_completion_tokens": 5}, '(did you mean "max_tokens"?)'),
+        ({"prompt": "Hello", "max_completion_tokens": 5}, '(did you mean "max_tokens"?)'),
         ({"prompt": "Hello", "extra_headers": {}}, "unknown key 'extra_headers'"),
     ],
 )
@@ -314,11 +314,6 @@ def test_a_line_of_countless_or_endless_unknown_keys_gets_a_short_message() -> N
     assert len(cause({"prompt": "Hello", **many})) < 200
     assert len(cause(many)) < 200
     assert len(cause({"prompt" * 200_000: 1})) < 200
-
-
-def test_lines_of_the_openai_batch_api_are_recognised() -> None:
-    row = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": HELLO}}
-    assert "OpenAI" in cause(row)
 
 
 def test_model_and_max_tokens_must_come_from_somewhere() -> None:

@@ -52,7 +52,7 @@ def test_the_list_of_fields_stays_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{a.b}", "{row[x]}", "{x!r}", "{x:>3}", "{}", "{ x }", '{"answer": 1}', "{x.__class__}"]
+    "text", ["{a.b}", "{row[x].y}", "{x[]}", "{x!r}", "{x:>3}", "{}", "{ x }", '{"answer": 1}', "{x.__class__}"]
 )
 def test_other_syntax_is_refused_saying_what_is_allowed(text: str) -> None:
     with pytest.raises(UsageError, match=r"not understood: a template takes \{name\}.*\{\{ or \}\}"):

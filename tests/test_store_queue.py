@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from batchrunner.model import ErrorClass, Fail, Retry, State
-from batchrunner.store import changes, queue, selection
+from batchrunner.policy.sampling import Sampling
+from batchrunner.store import changes, chosen, queue, selection
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
@@ -57,6 +58,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         )
         conn.execute(run_on_sql, (AT, AT))
         conn.execute("COMMIT")
+        chosen.choose(conn, Sampling(shuffle=True), 2**62)
+        conn.execute("PRAGMA query_only = OFF")
         yield conn
 
 
@@ -88,6 +91,9 @@ _READS = {
     "NEXT_DUE": (queue.NEXT_DUE, ["requests_due"]),
     "NEXT_FRESH_CLASS": (queue.NEXT_FRESH_CLASS, ["requests_fresh"]),
     "NEXT_DUE_CLASS": (queue.NEXT_DUE_CLASS, ["requests_due"]),
+    "FRESH_CHOSEN": (queue.FRESH_CHOSEN, ["PRIMARY KEY", "overrides_seq"]),
+    "DUE_CHOSEN": (queue.DUE_CHOSEN, ["requests_due", "chosen_seq", "overrides_seq", "PRIMARY KEY"]),
+    "NEXT_DUE_CHOSEN": (queue.NEXT_DUE_CHOSEN, ["requests_due", "chosen_seq"]),
     "FAILURES": (queue.FAILURES, ["PRIMARY KEY"]),
     "LINE_AT": (queue.LINE_AT, ["requests_line"]),
     "totals": (selection._WHOLE, ["requests_line", "SCAN job"]),
@@ -288,3 +294,48 @@ def test_a_claim_reads_and_changes_nothing(conn: sqlite3.Connection) -> None:
     conn.execute("PRAGMA query_only = OFF")
     assert rows(conn, "SELECT DISTINCT state, attempts FROM requests") == [(State.PENDING, 0)]
     assert run_on(conn) == 1
+
+
+# A part of the requests.
+
+
+def order(conn: sqlite3.Connection, sampling: Sampling, first: int | None = None) -> list[int]:
+    """Return what a lane is given, claim by claim."""
+    chosen_queue = Queue(conn, sampling=sampling, first=first)
+    given: list[int] = []
+    after, fresh = 0, True
+    while fresh:
+        found = chosen_queue.claim(claim(after=after, count=7))
+        given += [attempt.seq for attempt in found.attempts]
+        after, fresh = found.after, found.fresh
+    return given
+
+
+def test_a_shuffled_queue_gives_everything_once_in_an_order_that_the_seed_decides(conn: sqlite3.Connection) -> None:
+    take_in(conn, numbered(40))
+    shuffled = order(conn, Sampling(shuffle=True, seed=1))
+    assert sorted(shuffled) == list(range(1, 41)) != shuffled
+    assert order(conn, Sampling(shuffle=True, seed=1)) == shuffled != order(conn, Sampling(shuffle=True, seed=2))
+
+
+def test_a_sample_is_given_in_the_order_of_the_input_and_does_not_depend_on_other_rows(
+    conn: sqlite3.Connection,
+) -> None:
+    take_in(conn, numbered(60))
+    sample = order(conn, Sampling(sample=9, seed=5))
+    assert len(sample) == 9
+    assert sample == sorted(sample)
+    assert set(order(conn, Sampling(sample=4, seed=5))) < set(sample)
+    assert order(conn, Sampling(sample=9, seed=6)) != sample
+    assert len(order(conn, Sampling(sample=100))) == 60
+    assert max(order(conn, Sampling(sample=9), first=20)) <= 20
+
+
+def test_chosen_ids_alone_are_given_and_counted(conn: sqlite3.Connection) -> None:
+    take_in(conn, numbered(10))
+    write(conn, Started(attempt(3), run_on(conn), AT), Settled(settlement(attempt(3))))
+    chosen_queue = Queue(conn, sampling=Sampling(ids=["r3", "r7"]))
+    assert [a.seq for a in chosen_queue.claim(claim()).attempts] == [7]
+    found = chosen_queue.totals()
+    assert (found.requests, found.succeeded, found.pending) == (2, 1, 1)
+    assert chosen_queue.model_classes() == [LANE]

@@ -28,6 +28,12 @@ shaping = _all(
     click.option(
         "--prompt", metavar="TEMPLATE", help="Make requests of rows: 'Solve: {question}' takes the field question."
     ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["jsonl", "csv", "tsv", "txt"]),
+        help="How to read the job file, where its suffix does not tell; .gz of each is unpacked.",
+    ),
     click.option("--model", help="For lines that name no model."),
     click.option("--max-tokens", type=click.IntRange(min=1), help="For lines that set none.  [default: 1024]"),
     click.option("--system", help="System prompt for lines that have none."),
@@ -46,9 +52,32 @@ shaping = _all(
         help="Half characters such as \\ud800 in a line: a bad line, or replaced by U+FFFD.",
     ),
     click.option(
+        "--allow-files",
+        "files",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Let lines name images and PDFs below DIR by path; they are read when they are sent.",
+    ),
+    click.option("--skip-invalid", is_flag=True, help="Record bad lines as failed requests and send the others."),
+    click.option(
         "--on-change",
         type=click.Choice(["keep", "rerun"]),
         help="What to do with requests that were answered before and read differently now.",
+    ),
+)
+
+#: What part of a job a run works on, and in which order.
+sampling = _all(
+    click.option("--id", "ids", multiple=True, metavar="ID", help="Only this request; repeatable."),
+    click.option(
+        "--sample",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Only N requests drawn by chance; the rest stays pending.",
+    ),
+    click.option("--shuffle", is_flag=True, help="Send in an order drawn by chance."),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, metavar="S", help="Decides what --sample and --shuffle draw."
     ),
 )
 

@@ -13,6 +13,8 @@ from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
+    from batchrunner.loading import Source
+    from batchrunner.policy.sampling import Sampling
     from batchrunner.settings import RunSettings
 
 #: Failures that another try can mend without a change.
@@ -34,31 +36,22 @@ MENDABLE = (
 @options.jobfile
 @options.db
 @options.shaping
+@options.sampling
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
 
     \b
     Lines may be {"custom_id": ..., "params": {...}} (Anthropic batches), Messages parameters,
-    {"prompt": "..."}, {"messages": [...]}, a JSON string, or with --prompt rows of any JSONL.
+    {"prompt": "..."}, {"messages": [...]}, a JSON string, OpenAI's chat and batch lines, or with
+    --prompt rows of any JSONL, CSV or TSV. A .txt has a prompt on each line; - is stdin (with --db).
 
     \b
     Example:  batchrunner run jobs.jsonl --model claude-haiku-4-5 --rpm 1000
-              batchrunner run rows.jsonl --prompt 'Solve: {question}' --model claude-haiku-4-5
+              batchrunner run rows.csv --prompt 'Solve: {question}' --model claude-haiku-4-5
+              batchrunner run rows.csv --prompt 'Solve: {question}' --sample 20 --model claude-haiku-4-5
     """
-    from batchrunner.jobfile import Defaults, Template, parse_settings
-    from batchrunner.loading import Source
-    from batchrunner.settings import default_max_tokens
-
-    extra = parse_settings(given["settings"])
-    defaults = Defaults(
-        model=given["model"],
-        max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
-        system=given["system"],
-        extra=extra,
-    )
-    text = given["prompt"]
-    source = Source(jobfile, defaults, Template(text) if text is not None else None, text, simulated=_simulated(given))
+    source = source_of(jobfile, given)
     if source.template is not None and not source.template.fields:
         raise UsageError("--prompt names no field, so every row would ask the same; write a field as {question}.")
     store = db or store_path(jobfile)
@@ -70,6 +63,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @click.command()
 @options.jobfile
 @options.db
+@options.sampling
 @options.running
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -121,6 +115,35 @@ def retry(
     store = db or store_path(jobfile)
     selection = Selection(classes, ids, parse_settings(given["settings"]))
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
+
+
+def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
+    """Return the job file with what the command line says of its lines; raises `UsageError`."""
+    from batchrunner.jobfile import Defaults, Format, Template, parse_settings
+    from batchrunner.loading import Source
+    from batchrunner.settings import default_max_tokens
+
+    extra = parse_settings(given["settings"])
+    defaults = Defaults(
+        model=given["model"],
+        max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
+        system=given["system"],
+        extra=extra,
+    )
+    text = given["prompt"]
+    source = Source(
+        jobfile,
+        defaults,
+        Template(text) if text is not None else None,
+        text,
+        surrogates=given["surrogates"],
+        simulated=_simulated(given),
+        form=Format(given["form"]) if given["form"] else None,
+        files=given["files"],
+        skip_invalid=given["skip_invalid"],
+    )
+    source.shaper()  # whatever is wrong with a default shows before a store is made
+    return source
 
 
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
@@ -186,7 +209,15 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
         first=given["first"],
+        sampling=_sampling(given),
     )
+
+
+def _sampling(given: dict[str, Any]) -> "Sampling":
+    from batchrunner.policy.sampling import Sampling
+
+    names = ("ids", "sample", "shuffle", "seed")
+    return Sampling(**{name: given[name] for name in names if name in given})
 
 
 def _last_settings(store: Path) -> dict[str, Any]:

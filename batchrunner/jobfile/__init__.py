@@ -3,8 +3,9 @@
 from batchrunner.jobfile.decode import MAX_DEPTH, Surrogates, decode_line
 from batchrunner.jobfile.defaults import MESSAGES_PARAMETERS, Defaults, parse_settings
 from batchrunner.jobfile.faults import LineError, RefusedError
+from batchrunner.jobfile.formats import STDIN, Format, open_lines
 from batchrunner.jobfile.lines import MAX_LINE_BYTES, Line, LineReader, read_lines, split_lines
-from batchrunner.jobfile.shapes import MAX_BODY_BYTES, Shaper, derived_id
+from batchrunner.jobfile.shapes import MAX_BODY_BYTES, Shaper, derived_id, patterns_of
 from batchrunner.jobfile.source import Fingerprint
 from batchrunner.jobfile.template import Template
 
@@ -13,8 +14,10 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_LINE_BYTES",
     "MESSAGES_PARAMETERS",
+    "STDIN",
     "Defaults",
     "Fingerprint",
+    "Format",
     "Line",
     "LineError",
     "LineReader",
@@ -24,7 +27,9 @@ __all__ = [
     "Template",
     "decode_line",
     "derived_id",
+    "open_lines",
     "parse_settings",
+    "patterns_of",
     "read_lines",
     "split_lines",
 ]

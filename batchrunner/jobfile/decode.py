@@ -77,7 +77,9 @@ def parse_strictly(text: str, *, replace_surrogates: bool = False) -> Any:
 
 def line_error(line: Line, refused: RefusedError) -> LineError:
     """Return what is wrong as a fault of *line*, its place counted from the start of the file."""
-    return LineError(line.number, None if refused.at is None else line.offset + refused.at, refused.cause)
+    # A table's row became JSON here: places in that mean nothing in the file.
+    at = None if refused.at is None or line.row is not None else line.offset + refused.at
+    return LineError(line.number, at, refused.cause, line.row)
 
 
 def _parse(text: str) -> Any:

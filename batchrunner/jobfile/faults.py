@@ -24,11 +24,12 @@ class LineError(InputError):
     """One line cannot be taken; the lines after it can.
 
     *line* counts from 1, *offset* is the byte of the file (from 0) where the fault shows, None if it has no one place,
-    *cause* is the message without the line number.
+    *cause* is the message without the line number. *row* is the number of a table's row, which stands beside the line's.
     """
 
-    def __init__(self, line: int, offset: int | None, cause: str) -> None:
-        super().__init__(f"line {line}: {cause}")
+    def __init__(self, line: int, offset: int | None, cause: str, row: int | None = None) -> None:
+        place = f"line {line}" if row is None else f"line {line} (row {row})"
+        super().__init__(f"{place}: {cause}")
         self.line = line
         self.offset = offset
         self.cause = cause

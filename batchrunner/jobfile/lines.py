@@ -1,9 +1,10 @@
 """From the bytes of a job file to its lines: flat memory, and no line is given up for another's fault."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
+from batchrunner.jobfile.packed import GZIP_START, unpacked
 from batchrunner.jobfile.source import BLOCK_BYTES, Fingerprint, PathOrStream, Source, text_starts_at
 
 #: The API takes no larger request body, so no longer line could be sent.
@@ -15,16 +16,21 @@ class Line(NamedTuple):
 
     number: int  #: Counts from 1; blank lines count.
     offset: int  #: Byte of the file where the line begins, from 0.
-    data: bytes  #: Without its line end; empty if there is a fault.
+    data: bytes  #: Without its line end; not to be read if there is a fault.
     fault: str | None = None  #: Why the line was not loaded.
+    row: int | None = None  #: Of a table, whose rows may take several lines; counts from 1 below the header.
+
+
+#: Makes lines of the blocks of a text, the first of which stands at an offset.
+Split = Callable[[Iterable[bytes], int], Iterator[Line]]
 
 
 class LineReader:
     """The lines of one source, to be iterated once: `for line in reader`."""
 
-    def __init__(self, source: Source, max_line_bytes: int) -> None:
+    def __init__(self, source: Source, split: Split) -> None:
         self._source = source
-        self._lines = self._split(max_line_bytes)
+        self._lines = self._split(split)
 
     def __iter__(self) -> Iterator[Line]:
         """Return the generator itself: a loop then costs no call of ours per line."""
@@ -43,23 +49,35 @@ class LineReader:
         """Size and SHA-256 of the whole source, known once the last line has been read; RuntimeError before."""
         return self._source.fingerprint
 
-    def _split(self, max_line_bytes: int) -> Iterator[Line]:
+    def _split(self, split: Split) -> Iterator[Line]:
         blocks = self._source.blocks()
         start = next(blocks, b"")
+        if start.startswith(GZIP_START):
+            blocks = unpacked(chain([start], blocks), self._source.name)
+            start = next(blocks, b"")
         skipped = text_starts_at(start, self._source.name)
-        yield from split_lines(chain([start[skipped:]], blocks), max_line_bytes=max_line_bytes, offset=skipped)
+        yield from split(chain([start[skipped:]], blocks), skipped)
 
 
 def read_lines(
-    source: PathOrStream, *, max_line_bytes: int = MAX_LINE_BYTES, block_bytes: int = BLOCK_BYTES
+    source: PathOrStream,
+    *,
+    max_line_bytes: int = MAX_LINE_BYTES,
+    block_bytes: int = BLOCK_BYTES,
+    split: Split | None = None,
 ) -> LineReader:
     r"""Return the lines of a file (opened at the first line, closed after the last) or of an open binary stream.
 
     Lines end in `\n` or `\r\n`, the last one need not. Blank lines are passed over, a byte order mark at the start is
     not part of the text. A line above *max_line_bytes* comes with a fault instead of data and is never held in memory.
+    What gzip packed is unpacked on the way. *split* makes lines of other texts than these.
     Iterating raises InputError if the file is missing, unreadable or no regular file, or begins like no UTF-8 text.
     """
-    return LineReader(Source(source, block_bytes=block_bytes), max_line_bytes)
+
+    def plain(blocks: Iterable[bytes], offset: int) -> Iterator[Line]:
+        return split_lines(blocks, max_line_bytes=max_line_bytes, offset=offset)
+
+    return LineReader(Source(source, block_bytes=block_bytes), split or plain)
 
 
 def split_lines(blocks: Iterable[bytes], *, max_line_bytes: int = MAX_LINE_BYTES, offset: int = 0) -> Iterator[Line]:

@@ -21,9 +21,9 @@ _FOREIGN_STARTS = (
     (codecs.BOM_UTF32_BE, f"looks like UTF-32: {_UTF8.format('UTF-32')}"),
     (codecs.BOM_UTF16_LE, f"looks like UTF-16: {_UTF8.format('UTF-16')}"),
     (codecs.BOM_UTF16_BE, f"looks like UTF-16: {_UTF8.format('UTF-16')}"),
-    (b"\x1f\x8b", "is compressed by gzip: unpack it first (gunzip)"),
+    (b"\x1f\x8b", "is packed by gzip twice: unpack it once (gunzip)"),
     (b"\x28\xb5\x2f\xfd", "is compressed by zstd: unpack it first (unzstd)"),
-    (b"PK\x03\x04", "is a zip archive or a spreadsheet: save its content as JSON lines"),
+    (b"PK\x03\x04", "is a zip archive or a spreadsheet: save its content as CSV or JSON lines"),
     (b"SQLite format 3\x00", "is an SQLite database: name the job file, not its store"),
 )
 #: Which of the first four bytes are NUL in text without a byte order mark, and how it is encoded.

@@ -31,13 +31,17 @@ _OWNER_PRAGMAS = (
 
 
 def store_path(given: Path) -> Path:
-    """Return the store that belongs to *given*: a job file (`jobs.jsonl` -> `jobs.db`) or a store itself.
+    """Return the store that belongs to *given*: a job file (`jobs.jsonl`, `jobs.csv.gz` -> `jobs.db`) or a store itself.
 
     Raises `UsageError` for what can be neither.
     """
     if given.name in {"", ".."}:
         raise UsageError(f"{given} is a directory; name a job file or a store.")
-    return given if given.suffix in _STORE_SUFFIXES else given.with_suffix(".db")
+    if str(given) == "-":
+        raise UsageError("The standard input has no store beside it: name one with --db jobs.db.")
+    if given.suffix in _STORE_SUFFIXES:
+        return given
+    return (given.with_suffix("") if given.suffix == ".gz" else given).with_suffix(".db")
 
 
 def lock_path(store: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from batchrunner.model import Request
 from batchrunner.policy.lanes import model_class
 from batchrunner.store.reimport import Reimport
-from batchrunner.store.repeats import Imported, record_input, settle_repeated_ids
+from batchrunner.store.repeats import Faults, Imported, record_input, settle_repeated_ids
 from batchrunner.store.schema import IMPORT_INDEXES, UNIQUE_ID_INDEX
 from batchrunner.store.transactions import transaction
 
@@ -48,6 +48,7 @@ class FirstImport:
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
         self._seq = 0
+        self._faults = Faults(conn)
         (self._durability,) = conn.execute("PRAGMA synchronous").fetchone()
         self.abandon()
         # No flush per chunk: a cut short import counts for nothing, and the last commit flushes all before it.
@@ -58,6 +59,7 @@ class FirstImport:
         first = self._seq + 1
         self._seq += len(requests)
         with transaction(self._conn) as cursor:
+            self._faults.add(cursor, requests)
             cursor.executemany(
                 "INSERT INTO requests (seq, custom_id, line, line_hash, params_hash, model_class) VALUES (?, ?, ?, ?, ?, ?)",
                 [
@@ -84,6 +86,7 @@ class FirstImport:
                 imported.merged = settle_repeated_ids(cursor, "requests")
                 cursor.execute("DELETE FROM inputs WHERE seq NOT IN (SELECT seq FROM requests)")
                 cursor.execute(UNIQUE_ID_INDEX)
+            imported.invalid = self._faults.settle(cursor, job["at"])
             for index in IMPORT_INDEXES:
                 cursor.execute(index)
             imported.new = imported.requests = record_input(cursor, job)
@@ -92,6 +95,7 @@ class FirstImport:
     def abandon(self) -> None:
         """Empty the store: an import that was not completed counts for nothing."""
         self._restore_durability()
+        self._faults.clear()
         with transaction(self._conn) as cursor:
             for statement in ("DELETE FROM requests", "DELETE FROM inputs", "DELETE FROM job"):
                 cursor.execute(statement)

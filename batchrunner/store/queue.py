@@ -12,25 +12,45 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.model import Attempt, ErrorClass
+from batchrunner.policy.sampling import Sampling
+from batchrunner.store.chosen import CLASSES as CHOSEN_CLASSES
+from batchrunner.store.chosen import TOTALS as CHOSEN_TOTALS
+from batchrunner.store.chosen import choose
+from batchrunner.store.selection import Totals, totals
 
 #: One claim reads at most so many bytes of params, so that long prompts do not fill the memory.
 CLAIM_BYTES = 16 * 1024 * 1024
 
 # CROSS JOIN keeps the order of the loops: the index on requests outside, one look-up of the input inside.
 # Only the fixed texts below are ever put in.
-_CLAIM = """SELECT q.seq, q.custom_id, q.attempts, q.budget_from, q.error_class,
+_CLAIM = """SELECT q.seq, {place} AS place, q.custom_id, q.attempts, q.budget_from, q.error_class,
     i.params, i.max_tokens, i.stream, i.timeout_s,
     (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches
-    FROM requests q CROSS JOIN inputs i ON i.seq = q.seq
-    WHERE q.state = 'pending' AND q.line IS NOT NULL AND q.model_class = :model_class AND q.line <= :last_line
-      AND {when} LIMIT :count"""
-FRESH = _CLAIM.format(when="q.not_before IS NULL AND q.seq > :after ORDER BY q.seq")
-DUE = _CLAIM.format(when="q.not_before IS NOT NULL AND q.not_before <= :now ORDER BY q.not_before")
+    FROM {source} CROSS JOIN inputs i ON i.seq = q.seq
+    WHERE q.state = 'pending' AND q.line IS NOT NULL AND q.line <= :last_line AND {when} LIMIT :count"""
+_ALL = "requests q"
+_FRESH = "q.model_class = :model_class AND q.not_before IS NULL AND {place} > :after ORDER BY {place}"
+_DUE = (
+    "q.model_class = :model_class AND q.not_before IS NOT NULL AND q.not_before <= :now{chosen} ORDER BY q.not_before"
+)
+FRESH = _CLAIM.format(place="q.seq", source=_ALL, when=_FRESH.format(place="q.seq"))
+DUE = _CLAIM.format(place="q.seq", source=_ALL, when=_DUE.format(chosen=""))
 
-NEXT_DUE = """SELECT seq, not_before FROM requests
-    WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL
-      AND model_class = :model_class AND line <= :last_line
-    ORDER BY not_before"""
+_NEXT_DUE = """SELECT q.seq, q.not_before FROM requests q
+    WHERE q.state = 'pending' AND q.not_before IS NOT NULL AND q.line IS NOT NULL
+      AND q.model_class = :model_class AND q.line <= :last_line{chosen}
+    ORDER BY q.not_before"""
+NEXT_DUE = _NEXT_DUE.format(chosen="")
+
+# The same for a run that chose among the requests (store/chosen.py): fresh ones along the table of what is chosen, by
+# place; retries along their own index, each looked up there.
+_IS_CHOSEN = " AND EXISTS (SELECT 1 FROM temp.chosen c WHERE c.seq = q.seq)"
+_CHOSEN_FRESH = "c.model_class = :model_class AND q.not_before IS NULL AND c.place > :after ORDER BY c.place"
+FRESH_CHOSEN = _CLAIM.format(
+    place="c.place", source="temp.chosen c CROSS JOIN requests q ON q.seq = c.seq", when=_CHOSEN_FRESH
+)
+DUE_CHOSEN = _CLAIM.format(place="q.seq", source=_ALL, when=_DUE.format(chosen=_IS_CHOSEN))
+NEXT_DUE_CHOSEN = _NEXT_DUE.format(chosen=_IS_CHOSEN)
 
 _NEXT_CLASS = """SELECT model_class FROM requests
     WHERE state = 'pending' AND not_before IS {} AND line IS NOT NULL AND model_class > :after
@@ -51,7 +71,7 @@ class Claim:
     """Where a lane stands in its queue: what it asks for."""
 
     model_class: str
-    after: int  #: The last fresh `seq` it was given.
+    after: int  #: The place of the last fresh request it was given: its `seq`, or where it stands among the chosen.
     now: str  #: UTC stamp: retries with a `not_before` up to here are due.
     in_hand: frozenset[int] = frozenset()  #: `seq` of what it holds or has in flight: not to be given again.
     fresh: bool = True  #: False once the fresh requests are used up.
@@ -72,18 +92,40 @@ class Claimed:
 class Queue:
     """Reads due requests over a connection of its own. One caller at a time."""
 
-    def __init__(self, conn: sqlite3.Connection, *, first: int | None = None, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        *,
+        first: int | None = None,
+        timeout_s: float | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
         """Read from *conn*; with *first*, only requests among the first so many lines count.
 
-        *timeout_s*: the total deadline of attempts whose line sets none.
+        *timeout_s*: the total deadline of attempts whose line sets none. *sampling*: what of the requests is worked on;
+        raises `UsageError` for ids that there are not.
         """
         self._conn = conn
         self._timeout_s = timeout_s
         self.last_line = self._line_of(first) if first is not None else _NO_LAST_LINE
+        self._fresh_sql, self._due_sql, self._next_due_sql = FRESH, DUE, NEXT_DUE
+        self._chooses = sampling is not None and sampling.chooses
+        if sampling is not None and sampling.chooses:
+            choose(conn, sampling, self.last_line)
+            self._fresh_sql, self._due_sql, self._next_due_sql = FRESH_CHOSEN, DUE_CHOSEN, NEXT_DUE_CHOSEN
+
+    def totals(self) -> Totals:
+        """Return the totals of the requests this queue is about."""
+        if self._chooses:
+            return Totals(*self._conn.execute(CHOSEN_TOTALS).fetchone())
+        return totals(self._conn, self.last_line)
 
     def model_classes(self) -> list[str]:
         """Return the model classes with pending requests, by skipping through the indexes."""
-        return sorted({*self._skip(NEXT_FRESH_CLASS), *self._skip(NEXT_DUE_CLASS)})
+        classes = {*self._skip(NEXT_FRESH_CLASS), *self._skip(NEXT_DUE_CLASS)}
+        if self._chooses:
+            classes &= {name for (name,) in self._conn.execute(CHOSEN_CLASSES)}
+        return sorted(classes)
 
     def claim(self, claim: Claim) -> Claimed:
         """Return what is due for a lane, at most `claim.count` requests or `CLAIM_BYTES`."""
@@ -92,39 +134,42 @@ class Queue:
         after, fresh = claim.after, claim.fresh
         if fresh and len(given) < claim.count:
             asked = claim.count - len(given)
-            found = self._read(FRESH, claim, {"after": after, "count": asked})
+            found, last = self._read(self._fresh_sql, claim, {"after": after, "count": asked})
             more = [attempt for attempt in found if attempt.seq not in claim.in_hand]
             fresh = len(found) == asked or _size(found) > CLAIM_BYTES
-            after = found[-1].seq if found else after
+            after = last if found else after
             given += more
         held = claim.in_hand.union(attempt.seq for attempt in given)
         return Claimed(given, retries, after, fresh, self._next_due(claim.model_class, held))
 
     def _due(self, claim: Claim) -> list[Attempt]:
         asked = claim.count + len(claim.in_hand)  # those in hand may stand first in the index
-        return self._read(DUE, claim, {"now": claim.now, "count": asked}, skip=claim.in_hand)[: claim.count]
+        found, _ = self._read(self._due_sql, claim, {"now": claim.now, "count": asked}, skip=claim.in_hand)
+        return found[: claim.count]
 
     def _next_due(self, model_class: str, held: Collection[int]) -> str | None:
-        rows = self._conn.execute(NEXT_DUE, {"model_class": model_class, "last_line": self.last_line})
+        rows = self._conn.execute(self._next_due_sql, {"model_class": model_class, "last_line": self.last_line})
         return next((not_before for seq, not_before in rows if seq not in held), None)
 
     def _read(
         self, sql: str, claim: Claim, params: dict[str, Any], *, skip: Collection[int] = frozenset()
-    ) -> list[Attempt]:
+    ) -> tuple[list[Attempt], int]:
+        """Return what *sql* finds, and the place of its last row."""
         cursor = self._conn.cursor()
         cursor.row_factory = sqlite3.Row
         cursor.execute(sql, {"model_class": claim.model_class, "last_line": self.last_line, **params})
         attempts: list[Attempt] = []
-        size = 0
+        size = place = 0
         for row in cursor:
             if row["seq"] in skip:
                 continue
             attempts.append(self._attempt(row, claim.model_class))
             size += len(attempts[-1].params)
+            place = row["place"]
             if size > CLAIM_BYTES:
                 cursor.close()
                 break
-        return attempts
+        return attempts, place
 
     def _attempt(self, row: sqlite3.Row, model_class: str) -> Attempt:
         params, max_tokens, stream = row["params"], row["max_tokens"], bool(row["stream"])

@@ -8,7 +8,7 @@ from typing import Any
 from batchrunner.errors import ChangedRequestsError
 from batchrunner.model import Request
 from batchrunner.policy.lanes import model_class
-from batchrunner.store.repeats import Imported, record_input, settle_repeated_ids
+from batchrunner.store.repeats import Faults, Imported, record_input, settle_repeated_ids
 from batchrunner.store.transactions import transaction
 
 #: Changed requests are counted up to here before the import stops because of them.
@@ -69,6 +69,7 @@ class Reimport:
     def __init__(self, conn: sqlite3.Connection, on_change: str | None) -> None:
         self._conn = conn
         self._on_change = on_change
+        self._faults = Faults(conn)
         self.abandon()
         conn.execute(_GATHER)
 
@@ -77,6 +78,7 @@ class Reimport:
         ids = json.dumps([r.custom_id for r in requests])
         known = dict(self._conn.execute(_KNOWN, (ids,)).fetchall())
         with transaction(self._conn) as cursor:
+            self._faults.add(cursor, requests)
             cursor.executemany(_ADD, (self._row(r, known.get(r.custom_id) == r.params_hash) for r in requests))
 
     @staticmethod
@@ -113,12 +115,14 @@ class Reimport:
             cursor.execute(_LINES_GONE)
             imported.removed = cursor.rowcount
             cursor.execute(_LINES_MOVED)
+            imported.invalid = self._faults.settle(cursor, job["at"])
             imported.requests = record_input(cursor, job)
         self.abandon()
         return imported
 
     def abandon(self) -> None:
         """Let go of what was gathered."""
+        self._faults.clear()
         self._conn.execute("DROP TABLE IF EXISTS temp.incoming")
         self._conn.execute("DROP TABLE IF EXISTS temp.taken")
         self._conn.execute("DROP TABLE IF EXISTS temp.reordered")

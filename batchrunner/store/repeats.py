@@ -1,11 +1,13 @@
 """What both imports share: ids that stand on several lines, and the job's record of its input."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchrunner.errors import InputError
+from batchrunner.model import Request
+from batchrunner.policy.signature import signature
 
 _SHOWN = 20
 
@@ -21,6 +23,7 @@ class Imported:
     updated: int = 0  #: Changed lines without an answer: they simply took their new form.
     kept: int = 0  #: Changed lines that were answered before, left as they were (`--on-change keep`).
     rerun: int = 0  #: Changed lines that were answered before and are sent again (`--on-change rerun`).
+    invalid: int = 0  #: Lines that cannot be sent, recorded as failed requests (`--skip-invalid`).
     examples: list[str] = field(default_factory=list)  #: Some ids of what changed.
 
 
@@ -62,6 +65,44 @@ def _conflict_error(conflicts: list[tuple[str, int, int]], count: int) -> InputE
     shown = "; ".join(f"{custom_id!r} on lines {first} and {line}" for custom_id, first, line in conflicts)
     more = f" and {count - len(conflicts):,} more" if count > len(conflicts) else ""
     return InputError(f"The same id stands for different requests: {shown}{more}. Give each request an id of its own.")
+
+
+# Only what a line that cannot be sent stands for now: one that is kept as it was has another hash.
+_UNSENDABLE = """UPDATE requests SET state = 'failed', error_class = 'input', signature = f.signature,
+    error_message = f.message, finished_at = :at
+    FROM temp.faults f
+    WHERE f.line = requests.line AND f.params_hash = requests.params_hash AND requests.state = 'pending'"""
+_GATHER_FAULTS = """CREATE TEMP TABLE IF NOT EXISTS faults (
+    line INTEGER PRIMARY KEY, params_hash TEXT NOT NULL, signature TEXT NOT NULL, message TEXT NOT NULL)"""
+
+
+class Faults:
+    """Lines that can never be sent, gathered beside the store until their requests have their ids."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+
+    def add(self, cursor: sqlite3.Cursor, requests: Sequence[Request]) -> None:
+        """Gather those of *requests* that have a fault."""
+        found = [(r.line, r.params_hash, signature(r.fault), r.fault) for r in requests if r.fault is not None]
+        if found:
+            cursor.execute(_GATHER_FAULTS)
+            cursor.executemany("INSERT INTO temp.faults VALUES (?, ?, ?, ?)", found)
+
+    def settle(self, cursor: sqlite3.Cursor, at: str) -> int:
+        """Declare their requests failed; returns how many there are."""
+        if not self._any():
+            return 0
+        count = cursor.execute(_UNSENDABLE, {"at": at}).rowcount
+        cursor.execute("DROP TABLE temp.faults")
+        return count
+
+    def clear(self) -> None:
+        """Let go of what was gathered."""
+        self._conn.execute("DROP TABLE IF EXISTS temp.faults")
+
+    def _any(self) -> bool:
+        return bool(self._conn.execute("SELECT 1 FROM sqlite_temp_schema WHERE name = 'faults'").fetchone())
 
 
 _TOTALS = """SELECT count(line) AS requests,

@@ -60,9 +60,10 @@ class Selection:
     patch: Mapping[str, Any] = field(default_factory=dict)  #: Laid over their parameters from now on.
 
 
+# A line that cannot be sent (`run --skip-invalid`) stays failed until the job file says something else.
 # An empty list of classes or ids selects nothing; NULL leaves that condition out.
 _SELECTED = """CREATE TEMP TABLE chosen AS SELECT seq FROM requests
-    WHERE state = 'failed' AND line IS NOT NULL
+    WHERE state = 'failed' AND line IS NOT NULL AND NOT (error_class = 'input' AND attempts = 0)
       AND (:classes IS NULL OR error_class IN (SELECT value FROM json_each(:classes)))
       AND (:ids IS NULL OR custom_id IN (SELECT value FROM json_each(:ids)))"""
 _PUT_BACK = """UPDATE requests SET state = 'pending', budget_from = attempts, not_before = NULL, finished_at = NULL
