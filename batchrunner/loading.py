@@ -33,6 +33,7 @@ class Source:
     template_text: str | None = None  #: As the user typed it.
     surrogates: Surrogates = "refuse"
     simulated: bool = False
+    label: str | None = None  #: What the input is called where its path says nothing.
 
     def shaping(self) -> str:
         """Return what, beside its bytes, decides how the file's lines become requests: JSON text, compared as it is."""
@@ -88,7 +89,7 @@ class _Lines:
             if not self.bad:
                 yield request
 
-    def check(self, path: Path) -> None:
+    def check(self, path: Path | str) -> None:
         """Raise `InputError` if there were bad lines."""
         if not self.bad:
             return
@@ -127,7 +128,7 @@ def load(
         while chunk := list(islice(requests, CHUNK)):
             incoming.add(chunk)
             look_up()
-        lines.check(source.path)
+        lines.check(source.label or source.path)
         return incoming.complete(_job(source, reader.fingerprint, clock))
     except BaseException:
         incoming.abandon()
@@ -155,7 +156,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def _job(source: Source, read: Fingerprint, clock: Clock) -> dict[str, Any]:
     return {
-        "input_path": str(source.path.absolute()),
+        "input_path": source.label or str(source.path.absolute()),
         "input_bytes": read.size,
         "input_sha256": read.sha256,
         "defaults": source.shaping(),

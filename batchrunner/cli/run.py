@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchrunner.advice import MENDABLE
 from batchrunner.cli import options
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
@@ -14,20 +15,6 @@ from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
     from batchrunner.settings import RunSettings
-
-#: Failures that another try can mend without a change.
-MENDABLE = (
-    ErrorClass.RATE_LIMITED,
-    ErrorClass.CONCURRENCY,
-    ErrorClass.RAMP,
-    ErrorClass.OVERLOADED,
-    ErrorClass.SERVER,
-    ErrorClass.NETWORK,
-    ErrorClass.TIMEOUT,
-    ErrorClass.BAD_RESPONSE,
-    ErrorClass.EMPTY,
-    ErrorClass.EXPIRED,
-)
 
 
 @click.command()
