@@ -1,7 +1,6 @@
 """A run from code that is not async: in a thread with a loop of its own, so that a loop that runs already is no matter."""
 
 import asyncio
-import contextvars
 import signal
 import threading
 from collections.abc import Awaitable, Callable
@@ -31,11 +30,12 @@ class RunInThread:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._interrupts = 0
+        # A daemon: after a third interrupt the program may end without it. The store survives that as it does a crash.
+        self._thread = threading.Thread(target=self._body, daemon=True)
 
     def report(self) -> Report:
         """Run to the end and return the report; raises what the run raises."""
-        # A daemon: after a third interrupt the program may end without it. The store survives that as it does a crash.
-        threading.Thread(target=contextvars.copy_context().run, args=(self._body,), daemon=True).start()
+        self._thread.start()
         while True:
             try:
                 self._over.wait()

@@ -53,16 +53,17 @@ class Result:
         return message
 
 
-_COLUMNS = ", ".join("message AS message_json" if f.name == "message_json" else f.name for f in fields(Result))
+_COLUMNS = ", ".join("f.message AS message_json" if f.name == "message_json" else f"f.{f.name}" for f in fields(Result))
 # Only fixed text is put in.
 _RESULTS = "SELECT {columns} FROM results_flat AS f WHERE {which}"
-ALL, OF_STATE, BY_ID, BY_SEQ, EARLIER = (
+_IN_ORDER = "SELECT {columns} FROM json_each(:seqs) AS w CROSS JOIN results_flat AS f ON f.seq = w.value ORDER BY w.key"
+BY_SEQ = _IN_ORDER.format(columns=_COLUMNS)
+ALL, OF_STATE, BY_ID, EARLIER = (
     _RESULTS.format(columns=_COLUMNS, which=which)
     for which in (
         "line IS NOT NULL ORDER BY line",
         "line IS NOT NULL AND status = :status ORDER BY line",
         "custom_id = :custom_id",
-        "seq IN (SELECT value FROM json_each(:seqs))",
         # What is final and was not made so by this run, by the page: a snapshot held open would let the log grow.
         """line > :after AND status <> 'pending' AND NOT EXISTS (
             SELECT 1 FROM attempts a WHERE a.seq = f.seq AND a.number = f.attempts AND a.run_id = :run_id)
@@ -123,7 +124,7 @@ class Store:
         return Progress(**row) if row else Progress()
 
     def settled(self, seqs: Iterable[int]) -> list[Result]:
-        """Return the requests at these places of the store, in their order there."""
+        """Return the requests at these places of the store, in the order given."""
         return list(self._rows(BY_SEQ, {"seqs": json.dumps(list(seqs))}))
 
     def finished_before(self, run_id: int | None, *, after: int, most: int) -> list[Result]:
