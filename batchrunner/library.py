@@ -13,7 +13,7 @@ The examples below use the embedded simulator: leave out `simulate=True` to send
 ...     for result in store.results():
 ...         print(result.custom_id, result.status, result.text)
 sky succeeded Answer 593483377f67: Why is the sky blue?
-sea succeeded Answer 50e9d3e6a1f3: Why is the sea salty?
+sea succeeded Answer a5ca270090e3: Why is the sea salty?
 """
 
 from collections.abc import Callable
@@ -78,12 +78,11 @@ def stream(requests: Requests = None, *, include_done: bool = False, **options: 
 
     >>> import asyncio
     >>> async def main():
-    ...     async for result in stream(["Name a river.", "Name a lake."], store="names.db",
-    ...                                model="claude-haiku-4-5", simulate=True, progress="none"):
-    ...         print(result.ok, result.text[-13:])
-    >>> asyncio.run(main())  # doctest: +SKIP
-    True Name a river.
-    True Name a lake.
+    ...     results = stream(["Name a river.", "Name a lake."], store="names.db", model="claude-haiku-4-5",
+    ...                      simulate=True, progress="none")
+    ...     return sorted([result.text.split(": ")[1] async for result in results])
+    >>> asyncio.run(main())
+    ['Name a lake.', 'Name a river.']
     """
 
     async def work(buffer: Buffer, known: Callable[[Path, Stopper], None]) -> Report:
