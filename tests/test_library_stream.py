@@ -172,6 +172,8 @@ def test_a_store_is_found_by_its_job_file_and_gives_typed_rows(finished: Path) -
         ]
         assert list(store.results("pending")) == []
         assert store.get("nobody") is None
+        with pytest.raises(UsageError, match="succeeded, failed"):
+            store.results("done")
         with pytest.raises(FrozenInstanceError):
             first.text = "other"  # type: ignore[misc]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from batchrunner.errors import StoreError
+from batchrunner.errors import StoreError, UsageError
 from batchrunner.model import ErrorClass, State
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.found import Progress
@@ -108,7 +108,9 @@ class Store:
         """
         if status is None:
             return self._rows(ALL, {})
-        return self._rows(OF_STATE, {"status": State(status).value})
+        if status not in set(State):
+            raise UsageError(f"status={status!r}: {', '.join(State)}, or None for all.")
+        return self._rows(OF_STATE, {"status": str(status)})
 
     def failures(self) -> Iterator[Result]:
         """Yield the requests that were given up, with `error_class` and `error_message`."""
