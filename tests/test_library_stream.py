@@ -134,6 +134,16 @@ async def test_leaving_early_finishes_what_is_in_flight_and_sends_nothing_more(t
     assert rows(store, "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(0,)]
 
 
+async def test_a_cancelled_consumer_ends_the_run_at_once(tmp_path: Path) -> None:
+    store = tmp_path / "x.db"
+    lines = [*prompts(3), {"id": "slow", "prompt": "[[sim:delay=60]] never"}]
+    async with simulator("latency=0.001") as (url, _), anyio.create_task_group() as group:
+        async for _ in stream(lines, store=store, base_url=url, **QUIET):
+            group.cancel_scope.cancel()
+    assert rows(store, "SELECT ending FROM runs") == [("interrupted",)]
+    assert rows(store, "SELECT count(*) > 0 FROM requests WHERE state = 'succeeded'") == [(1,)]
+
+
 async def test_errors_come_out_of_the_loop(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="bad line"):
         await ids(stream([{"nonsense": 1}], store=tmp_path / "x.db", include_done=True, **SIMULATED))
