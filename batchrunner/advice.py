@@ -8,6 +8,20 @@ from types import MappingProxyType
 
 from batchrunner.model import ErrorClass
 
+#: Failures that another try can mend without a change.
+MENDABLE = (
+    ErrorClass.RATE_LIMITED,
+    ErrorClass.CONCURRENCY,
+    ErrorClass.RAMP,
+    ErrorClass.OVERLOADED,
+    ErrorClass.SERVER,
+    ErrorClass.NETWORK,
+    ErrorClass.TIMEOUT,
+    ErrorClass.BAD_RESPONSE,
+    ErrorClass.EMPTY,
+    ErrorClass.EXPIRED,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:

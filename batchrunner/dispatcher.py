@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio import to_thread
 
+from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, stamp
 from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
@@ -89,6 +90,7 @@ class Dispatcher:
         slots: Slots,
         clock: Clock,
         run_id: int,
+        audience: Audience | None = None,
     ) -> None:
         self.counts = Counts()
         self.slots = slots
@@ -99,6 +101,7 @@ class Dispatcher:
         self._lanes = lanes
         self._clock = clock
         self._run_id = run_id
+        self._audience = audience or Nobody()
         self._started: deque[tuple[Ticket, Started, Group]] = deque()
         self._in_flight: set[Ticket] = set()
         self._news = anyio.Event()
@@ -171,6 +174,7 @@ class Dispatcher:
     async def _dispatch(self, lane: Lane) -> None:
         with lane.scope:
             while await lane.fill(self._read):
+                await self._audience.room()
                 await lane.limiter.ready()
                 if self.slots.free:
                     self._start(lane)
@@ -219,3 +223,5 @@ class Dispatcher:
         decision = settlement.decision
         ticket.lane.settled(ticket.attempt, decision if isinstance(decision, Retry) else None)
         self.slots.give()
+        if not isinstance(decision, Retry | Halt):
+            self._audience.final(ticket.attempt.seq)

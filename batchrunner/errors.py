@@ -43,6 +43,7 @@ class HaltError(BatchrunnerError):
     """The endpoint refuses everything: key, permission, billing, address or model. No request is to blame."""
 
     exit_code = Exit.HALTED
+    report: object = None  #: How far the run came (a `Report`), if it had begun.
 
 
 class StoreError(BatchrunnerError):

@@ -47,6 +47,7 @@ class Source:
     template_text: str | None = None  #: As the user typed it.
     surrogates: Surrogates = "refuse"
     simulated: bool = False
+    label: str | None = None  #: What the input is called where its path says nothing.
     form: Format | None = None  #: None: as the suffix tells.
     files: Path | None = None  #: The directory below which lines may name images and PDFs.
     skip_invalid: bool = False  #: Bad lines become failed requests instead of stopping the run.
@@ -144,7 +145,7 @@ class _Lines:
             if not self.bad:
                 yield request
 
-    def check(self, path: Path) -> None:
+    def check(self, path: Path | str) -> None:
         """Raise `InputError` if there were bad lines."""
         if not self.bad:
             return
@@ -186,7 +187,7 @@ def load(
         while chunk := list(islice(requests, CHUNK)):
             incoming.add(chunk)
             look_up()
-        lines.check(source.path)
+        lines.check(source.label or source.path)
         watcher.check()  # an interrupt ends a pipe too, which then looks like its end
         return incoming.complete(_job(source, reader.fingerprint, clock))
     except BaseException:
@@ -224,7 +225,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def _job(source: Source, read: Fingerprint, clock: Clock) -> dict[str, Any]:
     return {
-        "input_path": STDIN if source.is_stdin else str(source.path.absolute()),
+        "input_path": source.label or (STDIN if source.is_stdin else str(source.path.absolute())),
         "input_bytes": read.size,
         "input_sha256": read.sha256,
         "defaults": source.shaping(),

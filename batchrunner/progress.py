@@ -230,12 +230,29 @@ class Bar(Silent):
         )
 
 
+class NotebookBar(Bar):
+    """A bar as IPython shows it: a widget in a notebook, text in a terminal."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__(stream)
+        from tqdm.auto import tqdm
+
+        self._tqdm = tqdm
+
+
+def _in_ipython() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return shell is not None and shell() is not None
+
+
 def reporter(kind: str, stream: TextIO | None = None) -> Reporter:
     """Return the reporter for `--progress` *kind*: auto, bar, plain, json or none."""
     if kind == "auto":
         kind = "bar" if SafeStream(stream or sys.stderr).isatty() else "plain"
+        kind = "notebook" if _in_ipython() else kind
     kinds: dict[str, Callable[[TextIO | None], Reporter]] = {
         "bar": Bar,
+        "notebook": NotebookBar,
         "plain": PlainLines,
         "json": JsonLines,
         "none": Silent,

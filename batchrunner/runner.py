@@ -15,6 +15,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner import __version__
+from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, SystemClock, stamp
 from batchrunner.dispatcher import Dispatcher, Slots
 from batchrunner.endpoint import Endpoint, check_unchanged, opened
@@ -49,17 +50,20 @@ async def run(
     clock: Clock | None = None,
     rng: random.Random | None = None,
     signals: bool = False,
+    stopper: Stopper | None = None,
+    audience: Audience | None = None,
 ) -> Report:
     """Work on *job* until every request is final, something halts it, or the user stops it.
 
-    *signals*: obey SIGINT, SIGTERM and SIGHUP (main thread only). Raises `BatchrunnerError` where nothing can be
+    *signals*: obey SIGINT, SIGTERM and SIGHUP (main thread only); *stopper*: obey whoever holds it. Raises `BatchrunnerError` where nothing can be
     done; whatever was answered by then is in the store.
     """
-    stopper = Stopper(settings.stopping, reporter.note)
+    stopper = stopper or Stopper(settings.stopping, reporter.note)
     async with anyio.create_task_group() as group:
         if signals:
             group.start_soon(stopper.listen)
-        session = _Session(job, settings, endpoint, reporter, stopper, clock or SystemClock(), rng or random.Random())
+        now, chance = clock or SystemClock(), rng or random.Random()
+        session = _Session(job, settings, endpoint, reporter, stopper, now, chance, audience or Nobody())
         error: BaseException | None = None
         try:
             report = await session.run()
@@ -89,6 +93,7 @@ class _Session:
     _stopper: Stopper
     _clock: Clock
     _rng: random.Random
+    _audience: Audience
     _report: Report = field(default_factory=Report)
 
     async def run(self) -> Report:
@@ -151,6 +156,7 @@ class _Session:
         async with opened(self._endpoint, self._settings.limits.concurrency) as way:
             check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
             run_id = self._begin(conn, way.record)
+            self._audience.began(run_id)
             self._reporter.note(
                 banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])
             )
@@ -161,7 +167,9 @@ class _Session:
                 try:
                     await self._until_done(dispatcher, engine, writer, run_id, before)
                 except BaseException as error:
-                    self._report.ending, self._report.reason = "failed", type(error).__name__
+                    is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
+                    self._report.ending = "interrupted" if is_cancelled else "failed"
+                    self._report.reason = type(error).__name__
                     raise
                 finally:
                     dispatcher.give_back()
@@ -188,7 +196,7 @@ class _Session:
             Lane(name, Limiter(settings.limits.rate, clock=clock, rules=settings.rules), clock) for name in classes
         ]
         slots = Slots(settings.limits.concurrency)
-        return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id)
+        return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=self._audience)
 
     async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
         self._reporter.start(_snapshot(dispatcher, before))
@@ -213,7 +221,7 @@ class _Session:
 
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int) -> None:
         report = self._report
-        if report.ending == "failed":
+        if report.reason is not None:
             pass
         elif dispatcher.halts:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason

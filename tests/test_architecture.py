@@ -14,16 +14,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "__init__"},
+    {"model", "errors", "clock", "audience"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "spool"},
     {"dispatcher"},
     {"report"},
-    {"runner"},
-    {"cli"},
-    {"__main__"},
+    {"runner", "streaming", "threaded", "wishes"},
+    {"cli", "library"},
+    {"__main__", "__init__"},
 )
 #: Rooms on one level that may know each other, one way.
 SIDEWAYS = {("export", "store"), ("simulator", "policy"), ("engines", "api")}

@@ -47,7 +47,7 @@ def _typed(jobfile: Path, db: Path | None) -> str:
 def _reading_options(job: Job) -> str:
     """Return the options that the lines were read with: without them every request would look changed."""
     shape = json.loads(job.defaults)
-    options = [
+    options: list[tuple[str, ...]] = [
         (f"--{name.replace('_', '-')}", str(shape[name]))
         for name in ("prompt", "model", "max_tokens", "system")
         if shape.get(name) is not None
@@ -55,6 +55,8 @@ def _reading_options(job: Job) -> str:
     options += [
         ("--set", f"{key}={json.dumps(value, ensure_ascii=False)}") for key, value in shape.get("extra", {}).items()
     ]
+    options += [(f"--{n.replace('_', '-')}", str(shape[n])) for n in ("format", "allow_files") if shape.get(n)]
+    options += [("--skip-invalid",)] if shape.get("skip_invalid") else []
     options += [("--surrogates", "replace")] if shape.get("surrogates") == "replace" else []
     words = [word for option in options for word in option] + (["--simulate"] if job.simulated else [])
     return "".join(f" {shlex.quote(word)}" for word in words)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchrunner.advice import MENDABLE
 from batchrunner.cli import options
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
@@ -16,20 +17,6 @@ if TYPE_CHECKING:
     from batchrunner.loading import Source
     from batchrunner.policy.sampling import Sampling
     from batchrunner.settings import RunSettings
-
-#: Failures that another try can mend without a change.
-MENDABLE = (
-    ErrorClass.RATE_LIMITED,
-    ErrorClass.CONCURRENCY,
-    ErrorClass.RAMP,
-    ErrorClass.OVERLOADED,
-    ErrorClass.SERVER,
-    ErrorClass.NETWORK,
-    ErrorClass.TIMEOUT,
-    ErrorClass.BAD_RESPONSE,
-    ErrorClass.EMPTY,
-    ErrorClass.EXPIRED,
-)
 
 
 @click.command()

@@ -1,0 +1,80 @@
+"""Requests from Python as a job file for the moment: from there on they go the way of every other."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio.lowlevel
+
+from batchrunner.errors import InputError, StoreError
+
+#: A request as a line of a job file has it, or a prompt.
+Line = Mapping[str, Any] | str
+Lines = Iterable[Line] | AsyncIterable[Line]
+
+#: So many are written before others have their turn.
+_CHUNK = 500
+
+
+@contextlib.asynccontextmanager
+async def spooled(lines: Lines, store: Path) -> AsyncIterator[Path]:
+    """Write *lines* to a file beside *store*, readable by its owner only, and take it away at the end.
+
+    The lines are taken one by one in the caller's own thread; memory stays flat however many there are. Raises
+    `InputError` for what is no request, `StoreError` if the file cannot be written.
+    """
+    path = _draft(store)
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            count = 0
+            async for line in _each(lines):
+                count += 1
+                text = _text(line, count)
+                try:
+                    file.write(text)
+                except OSError as error:
+                    raise _unwritable(store, error) from error
+                if not count % _CHUNK:
+                    await anyio.lowlevel.checkpoint()
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _draft(store: Path) -> Path:
+    # Not where other temporary files go: that may be memory, and the store beside it needs the room anyway.
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{store.name}.", suffix=".jsonl", dir=store.parent)
+    except OSError as error:
+        raise _unwritable(store, error) from error
+    os.close(fd)
+    return Path(name)
+
+
+def _unwritable(store: Path, error: OSError) -> StoreError:
+    return StoreError(f"The requests cannot be written beside {store}: {error.strerror}. Nothing was sent.")
+
+
+async def _each(lines: Lines) -> AsyncIterator[Line]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+        return
+    for line in lines:
+        yield line
+
+
+def _text(line: Line, number: int) -> str:
+    if not isinstance(line, Mapping | str):
+        raise InputError(
+            f"Request {number:,} is of type {type(line).__name__}: give objects as a job file has them, or prompts. "
+            "Nothing was sent."
+        )
+    try:
+        return json.dumps(line if isinstance(line, str) else dict(line)) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"Request {number:,} cannot be written as JSON: {error}. Nothing was sent.") from error

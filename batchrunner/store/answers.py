@@ -1,0 +1,158 @@
+"""A store from Python: typed rows, read only, also while a run writes to it."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from batchrunner.errors import StoreError, UsageError
+from batchrunner.model import ErrorClass, State
+from batchrunner.store.files import open_reader, store_path
+from batchrunner.store.found import Progress
+from batchrunner.store.read import PROGRESS
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One request and what became of it. Tokens, latency and `api_request_id` are those of the call that answered."""
+
+    custom_id: str
+    status: State  #: `succeeded`, `failed` or `pending`; compares equal to these words.
+    text: str | None  #: The answer's text blocks, joined. Failed requests may have one too: truncated, refused.
+    stop_reason: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cost_usd: float | None  #: None: unknown.
+    attempts: int  #: How often it was sent.
+    latency_s: float | None
+    error_class: ErrorClass | None  #: Of the latest attempt, if that failed.
+    error_message: str | None
+    api_request_id: str | None
+    metadata: Mapping[str, Any]  #: Yours, from the line; empty if it had none.
+    message_json: str | None  #: The answer as received, JSON text.
+    line: int | None  #: In the latest input, from 1; None: no longer in it.
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an accepted answer."""
+        return self.status is State.SUCCEEDED
+
+    @property
+    def message(self) -> dict[str, Any] | None:
+        """The whole message as the API sent it, parsed; None without an answer."""
+        if self.message_json is None:
+            return None
+        message: dict[str, Any] = json.loads(self.message_json)
+        return message
+
+
+_COLUMNS = ", ".join("f.message AS message_json" if f.name == "message_json" else f"f.{f.name}" for f in fields(Result))
+# Only fixed text is put in.
+_RESULTS = "SELECT {columns} FROM results_flat AS f WHERE {which}"
+_IN_ORDER = "SELECT {columns} FROM json_each(:seqs) AS w CROSS JOIN results_flat AS f ON f.seq = w.value ORDER BY w.key"
+BY_SEQ = _IN_ORDER.format(columns=_COLUMNS)
+ALL, OF_STATE, BY_ID, EARLIER = (
+    _RESULTS.format(columns=_COLUMNS, which=which)
+    for which in (
+        "line IS NOT NULL ORDER BY line",
+        "line IS NOT NULL AND status = :status ORDER BY line",
+        "custom_id = :custom_id",
+        # What is final and was not made so by this run, by the page: a snapshot held open would let the log grow.
+        """line > :after AND status <> 'pending' AND NOT EXISTS (
+            SELECT 1 FROM attempts a WHERE a.seq = f.seq AND a.number = f.attempts AND a.run_id = :run_id)
+        ORDER BY line LIMIT :most""",
+    )
+)
+
+
+class Store:
+    """The answers in a store, by the name of the store or of its job file.
+
+    Raises `UsageError` if there is none, `StoreError` if it is none of ours or cannot be read. Nothing here changes a
+    byte, and it can be used while a run works on the store: each call shows how things stand at that moment.
+
+        with Store("jobs.db") as store:
+            texts = {result.custom_id: result.text for result in store.results()}
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = store_path(Path(path))
+        self._conn = open_reader(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def close(self) -> None:
+        """Let go of the file; iterators that are not at their end raise `StoreError` from then on."""
+        self._conn.close()
+
+    def results(self, status: State | str | None = None) -> Iterator[Result]:
+        """Yield every request of the latest input in its order, pending ones too; of one *status* if given.
+
+        A row at a time, so memory stays flat. An iterator shows the store as it was when it began.
+        """
+        if status is None:
+            return self._rows(ALL, {})
+        if status not in set(State):
+            raise UsageError(f"status={status!r}: {', '.join(State)}, or None for all.")
+        return self._rows(OF_STATE, {"status": str(status)})
+
+    def failures(self) -> Iterator[Result]:
+        """Yield the requests that were given up, with `error_class` and `error_message`."""
+        return self.results(State.FAILED)
+
+    def get(self, custom_id: str) -> Result | None:
+        """Return one request, also one that is no longer in the input; None if there is no such id."""
+        return next(self._rows(BY_ID, {"custom_id": custom_id}), None)
+
+    def progress(self) -> Progress:
+        """Return how many requests stand where; all zero before an input was read to its end."""
+        row = self._guarded(lambda: self._conn.execute(PROGRESS).fetchone())
+        return Progress(**row) if row else Progress()
+
+    def settled(self, seqs: Iterable[int]) -> list[Result]:
+        """Return the requests at these places of the store, in the order given."""
+        return list(self._rows(BY_SEQ, {"seqs": json.dumps(list(seqs))}))
+
+    def finished_before(self, run_id: int | None, *, after: int, most: int) -> list[Result]:
+        """Return up to *most* final requests beyond line *after* that this run did not finish, by line."""
+        return list(self._rows(EARLIER, {"after": after, "most": most, "run_id": run_id}))
+
+    def _rows(self, sql: str, params: Mapping[str, Any]) -> Iterator[Result]:
+        rows = self._guarded(lambda: self._conn.execute(sql, params))
+        while (row := self._guarded(rows.fetchone)) is not None:
+            yield _result(row)
+
+    def _guarded(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be read: {error}.") from error
+
+
+def _result(row: sqlite3.Row) -> Result:
+    values = dict(row)
+    error_class = values["error_class"]
+    return Result(
+        **values
+        | {
+            "status": State(values["status"]),
+            "error_class": None if error_class is None else ErrorClass(error_class),
+            "metadata": json.loads(values["metadata"] or "{}"),
+        }
+    )
