@@ -113,6 +113,7 @@ def load(
     """
     if _unchanged(conn, source):
         return None
+    _same_job(conn, source, on_change)
     total = source.path.stat().st_size if source.path.exists() else 0
     reader = read_lines(source.path)
     lines = _Lines(Shaper(source.defaults, source.template, surrogates=source.surrogates))
@@ -141,6 +142,17 @@ def _unchanged(conn: sqlite3.Connection, source: Source) -> bool:
     if not source.path.is_file() or source.path.stat().st_size != row[0]:
         return False
     return bool(fingerprint(source.path).sha256 == row[1])
+
+
+def _same_job(conn: sqlite3.Connection, source: Source, on_change: str | None) -> None:
+    """Refuse another job file in a store that has answers: `jobs.csv` and `jobs.jsonl` would share `jobs.db`."""
+    row = conn.execute("SELECT input_path FROM job WHERE succeeded > 0").fetchone()
+    if row is None or on_change is not None or Path(row[0]).name == source.path.name:
+        return
+    raise InputError(
+        f"The store holds the answers of {row[0]}, not of {source.path}. Give the new job file a store of its own with "
+        "--db, or --on-change keep if it is the same job under a new name."
+    )
 
 
 def fingerprint(path: Path) -> Fingerprint:

@@ -29,13 +29,14 @@ from batchrunner.report import Job, Report, banner
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
 from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, last_endpoint, recover
-from batchrunner.store.files import close_owner, open_owner, open_reader, owned
+from batchrunner.store.files import check_place, close_owner, damaged, open_owner, open_reader, owned, remove
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Totals, claim_for, is_complete, put_back, totals
 from batchrunner.store.writer import Writer
 
 _HEARTBEAT_S = 5.0
+_PLACE_CHECK_S = 1.0
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
 _LATEST_DUE_S = 300.0
 
@@ -65,13 +66,17 @@ async def run(
             report = await session.run()
         except* BatchrunnerError as errors:
             error = _first(errors)
+        except* sqlite3.Error as errors:
+            cause = _first(errors)
+            error = StoreError(damaged(job.store, cause))
+            error.__cause__ = cause
         group.cancel_scope.cancel()
     if error is not None:
         raise error
     return report
 
 
-def _first(errors: BaseExceptionGroup[BatchrunnerError]) -> BaseException:
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -134,14 +139,18 @@ class _Session:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._clock.utc_now()))
 
     async def _work(self, conn: sqlite3.Connection) -> None:
+        place = self._job.store.stat()
         with contextlib.closing(open_reader(self._job.store)) as reading:
             queue = Queue(reading, first=self._settings.first, timeout_s=self._settings.timeout_s)
             classes = queue.model_classes()
             if classes and totals(conn, queue.last_line).pending:
-                await self._dispatch(conn, queue, classes)
+                await self._dispatch(conn, queue, classes, place)
+            check_place(self._job.store, place)
             self._report.totals = totals(conn, queue.last_line)
 
-    async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
+    async def _dispatch(
+        self, conn: sqlite3.Connection, queue: Queue, classes: list[str], place: os.stat_result
+    ) -> None:
         writer = Writer(conn, complain=self._reporter.note)
         async with opened(self._endpoint, self._settings.limits.concurrency) as way:
             check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
@@ -153,16 +162,24 @@ class _Session:
                 dispatcher = self._dispatcher(queue, writer, classes, run_id, official=way.official)
                 self._report.counts = dispatcher.counts
                 try:
-                    await self._until_done(dispatcher, LiveEngine(way.sender), writer, run_id, conn)
+                    await self._until_done(dispatcher, LiveEngine(way.sender), writer, run_id, conn, place=place)
                 except BaseException as error:
                     self._report.ending, self._report.reason = "failed", type(error).__name__
                     raise
                 finally:
                     dispatcher.give_back()
                     self._end(dispatcher, writer, run_id)
+            writer.check()  # waiters that were cancelled have not heard of it
 
     async def _until_done(
-        self, dispatcher: Dispatcher, engine: LiveEngine, writer: Writer, run_id: int, conn: sqlite3.Connection
+        self,
+        dispatcher: Dispatcher,
+        engine: LiveEngine,
+        writer: Writer,
+        run_id: int,
+        conn: sqlite3.Connection,
+        *,
+        place: os.stat_result,
     ) -> None:
         before = totals(conn)
         with anyio.CancelScope() as working:
@@ -171,6 +188,7 @@ class _Session:
                 group.start_soon(dispatcher.run)
                 group.start_soon(self._show, dispatcher, before)
                 group.start_soon(self._beat, writer, run_id)
+                group.start_soon(self._watch_place, dispatcher, place)
                 await engine.run(dispatcher.take, dispatcher.settle)
                 group.cancel_scope.cancel()
 
@@ -199,6 +217,16 @@ class _Session:
         while True:
             await anyio.sleep(_HEARTBEAT_S)
             writer.submit(Heartbeat(run_id, stamp(self._clock.utc_now())))
+
+    async def _watch_place(self, dispatcher: Dispatcher, place: os.stat_result) -> None:
+        """Pay for no answers that nobody would find again."""
+        try:
+            while True:
+                await anyio.sleep(_PLACE_CHECK_S)
+                check_place(self._job.store, place)
+        except StoreError as error:
+            self._reporter.note(f"{error} Nothing more is sent.")
+            dispatcher.stop()
 
     def _begin(self, conn: sqlite3.Connection, record: dict[str, Any]) -> int:
         now = self._clock.utc_now()
@@ -243,7 +271,7 @@ def _owner_connection(job: Job) -> Iterator[sqlite3.Connection]:
         empty = new and conn.execute("SELECT count(*) FROM job").fetchone()[0] == 0
         close_owner(conn)
         if empty:
-            job.store.unlink(missing_ok=True)
+            remove(job.store)
 
 
 def _drain(dispatcher: Dispatcher) -> int:

@@ -58,7 +58,14 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
         extra=extra,
     )
     text = given["prompt"]
-    source = Source(jobfile, defaults, Template(text) if text is not None else None, text, simulated=_simulated(given))
+    source = Source(
+        jobfile,
+        defaults,
+        Template(text) if text is not None else None,
+        text,
+        surrogates=given["surrogates"],
+        simulated=_simulated(given),
+    )
     if source.template is not None and not source.template.fields:
         raise UsageError("--prompt names no field, so every row would ask the same; write a field as {question}.")
     store = db or store_path(jobfile)
@@ -111,7 +118,7 @@ def retry(
     Example:  batchrunner retry jobs.jsonl
               batchrunner retry jobs.jsonl --class truncated --set max_tokens=16000
     """
-    from batchrunner.jobfile import parse_settings
+    from batchrunner.jobfile import parse_patch
     from batchrunner.store.selection import Selection
 
     if everything and (classes or ids):
@@ -119,7 +126,7 @@ def retry(
     if not (everything or classes or ids):
         classes = MENDABLE
     store = db or store_path(jobfile)
-    selection = Selection(classes, ids, parse_settings(given["settings"]))
+    selection = Selection(classes, ids, parse_patch(given["settings"]))
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
 
 

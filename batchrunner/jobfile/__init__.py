@@ -1,7 +1,7 @@
 """From a job file to requests: `read_lines` gives lines, a `Shaper` makes a request of each or says what is wrong."""
 
 from batchrunner.jobfile.decode import MAX_DEPTH, Surrogates, decode_line
-from batchrunner.jobfile.defaults import MESSAGES_PARAMETERS, Defaults, parse_settings
+from batchrunner.jobfile.defaults import MESSAGES_PARAMETERS, Defaults, parse_patch, parse_settings
 from batchrunner.jobfile.faults import LineError, RefusedError
 from batchrunner.jobfile.lines import MAX_LINE_BYTES, Line, LineReader, read_lines, split_lines
 from batchrunner.jobfile.shapes import MAX_BODY_BYTES, Shaper, derived_id
@@ -24,6 +24,7 @@ __all__ = [
     "Template",
     "decode_line",
     "derived_id",
+    "parse_patch",
     "parse_settings",
     "read_lines",
     "split_lines",
