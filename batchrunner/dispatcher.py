@@ -140,7 +140,8 @@ class Dispatcher:
         taken: list[Ticket] = []
         while self._started and len(taken) < count and self._started[0][2] is group:
             ticket, change, _ = self._started[0]
-            await group.committed(change)
+            # Without a wait: a cancellation here would lose sight of what is already taken.
+            group.check(change)
             self._started.popleft()
             taken.append(ticket)
         self._in_flight.update(taken)

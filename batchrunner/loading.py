@@ -173,6 +173,7 @@ def load(
     """
     if _unchanged(conn, source):
         return None
+    _same_job(conn, source, on_change)
     total = source.path.stat().st_size if source.path.exists() and not source.is_stdin else 0
     reader = source.lines()
     lines = _Lines(source.shaper(), source.skip_invalid)
@@ -213,6 +214,21 @@ def allowed_files(conn: sqlite3.Connection) -> Path | None:
     return None if folder is None else Path(folder)
 
 
+def _same_job(conn: sqlite3.Connection, source: Source, on_change: str | None) -> None:
+    """Refuse another job file in a store that has answers: `jobs.csv` and `jobs.jsonl` would share `jobs.db`."""
+    row = conn.execute("SELECT input_path FROM job WHERE succeeded > 0").fetchone()
+    if row is None or on_change is not None or Path(row[0]).name == Path(_input_name(source)).name:
+        return
+    raise InputError(
+        f"The store holds the answers of {row[0]}, not of {_input_name(source)}. Give the new job file a store of its own with "
+        "--db, or --on-change keep if it is the same job under a new name."
+    )
+
+
+def _input_name(source: Source) -> str:
+    return source.label or (STDIN if source.is_stdin else str(source.path.absolute()))
+
+
 def fingerprint(path: Path) -> Fingerprint:
     """Return size and hash of the file at *path*; raises `InputError` if it cannot be read."""
     from batchrunner.jobfile.source import Source as Bytes
@@ -225,7 +241,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def _job(source: Source, read: Fingerprint, clock: Clock) -> dict[str, Any]:
     return {
-        "input_path": source.label or (STDIN if source.is_stdin else str(source.path.absolute())),
+        "input_path": _input_name(source),
         "input_bytes": read.size,
         "input_sha256": read.sha256,
         "defaults": source.shaping(),

@@ -122,7 +122,7 @@ def closing(report: Report, name: str) -> str:
             f"this run: {counts.sent:,} calls, {counts.retries:,} to be repeated{refused}; "
             f"{counts.input_tokens:,} input and {counts.output_tokens:,} output tokens"
         )
-    elif not totals.pending:
+    elif not totals.pending and report.ending == "finished":
         lines.append("nothing was left to send")
     return "\n".join(lines + _next(report, name))
 

@@ -30,13 +30,14 @@ from batchrunner.report import Job, Report, banner
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
 from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, last_endpoint, recover
-from batchrunner.store.files import close_owner, open_owner, open_reader, owned
+from batchrunner.store.files import check_place, close_owner, damaged, open_owner, open_reader, owned, remove
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Totals, claim_for, is_complete, put_back, totals
 from batchrunner.store.writer import Writer
 
 _HEARTBEAT_S = 5.0
+_PLACE_CHECK_S = 1.0
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
 _LATEST_DUE_S = 300.0
 
@@ -69,13 +70,17 @@ async def run(
             report = await session.run()
         except* BatchrunnerError as errors:
             error = _first(errors)
+        except* sqlite3.Error as errors:
+            cause = _first(errors)
+            error = StoreError(damaged(job.store, cause))
+            error.__cause__ = cause
         group.cancel_scope.cancel()
     if error is not None:
         raise error
     return report
 
 
-def _first(errors: BaseExceptionGroup[BatchrunnerError]) -> BaseException:
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -95,6 +100,7 @@ class _Session:
     _rng: random.Random
     _audience: Audience
     _report: Report = field(default_factory=Report)
+    _place: os.stat_result | None = None  #: The file that was opened, wherever its name leads by now.
 
     async def run(self) -> Report:
         """Lock, load, work, report."""
@@ -139,6 +145,7 @@ class _Session:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._clock.utc_now()))
 
     async def _work(self, conn: sqlite3.Connection) -> None:
+        self._place = self._job.store.stat()
         with contextlib.closing(open_reader(self._job.store)) as reading:
             settings = self._settings
             choosing = partial(
@@ -148,6 +155,7 @@ class _Session:
             classes = queue.model_classes()
             if classes and queue.totals().pending:
                 await self._dispatch(conn, queue, classes)
+            check_place(self._job.store, self._place)
             self._report.totals = queue.totals()
 
     async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
@@ -174,6 +182,7 @@ class _Session:
                 finally:
                     dispatcher.give_back()
                     self._end(dispatcher, writer, run_id)
+            writer.check()  # waiters that were cancelled have not heard of it
 
     async def _until_done(
         self, dispatcher: Dispatcher, engine: LiveEngine, writer: Writer, run_id: int, before: Totals
@@ -184,6 +193,7 @@ class _Session:
                 group.start_soon(dispatcher.run)
                 group.start_soon(self._show, dispatcher, before)
                 group.start_soon(self._beat, writer, run_id)
+                group.start_soon(self._watch_place, dispatcher)
                 await engine.run(dispatcher.take, dispatcher.settle)
                 group.cancel_scope.cancel()
 
@@ -212,6 +222,16 @@ class _Session:
         while True:
             await anyio.sleep(_HEARTBEAT_S)
             writer.submit(Heartbeat(run_id, stamp(self._clock.utc_now())))
+
+    async def _watch_place(self, dispatcher: Dispatcher) -> None:
+        """Pay for no answers that nobody would find again."""
+        try:
+            while True:
+                await anyio.sleep(_PLACE_CHECK_S)
+                check_place(self._job.store, self._place)
+        except StoreError as error:
+            self._reporter.note(f"{error} Nothing more is sent.")
+            dispatcher.stop()
 
     def _begin(self, conn: sqlite3.Connection, record: dict[str, Any]) -> int:
         now = self._clock.utc_now()
@@ -256,7 +276,7 @@ def _owner_connection(job: Job) -> Iterator[sqlite3.Connection]:
         empty = new and conn.execute("SELECT count(*) FROM job").fetchone()[0] == 0
         close_owner(conn)
         if empty:
-            job.store.unlink(missing_ok=True)
+            remove(job.store)
 
 
 def _drain(dispatcher: Dispatcher) -> int:

@@ -29,7 +29,7 @@ class Stopper:
         """Stop *work* on request. *drain* stops the sending and returns how many calls are in flight."""
         self._work, self._drain = work, drain
         if self.stopped():
-            self._begin_drain(self._stopping.drain_s)
+            self._begin_drain(self._patience_s)
 
     async def listen(self) -> None:
         """Take in signals until cancelled. Main thread only.
@@ -47,8 +47,7 @@ class Stopper:
         if self.code is None:
             self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
         if self.wishes == 1:
-            patient = number == signal.SIGINT
-            self._begin_drain(self._stopping.drain_s if patient else self._stopping.drain_sigterm_s)
+            self._begin_drain(self._patience_s)
         elif self.wishes == 2:
             self._note("cancelling what is in flight; answers that have arrived are saved")
             if self._work is not None:
@@ -56,6 +55,10 @@ class Stopper:
         else:
             # The writer may be waiting for a disk: the store survives this as it survives a crash.
             os._exit(self.code)
+
+    @property
+    def _patience_s(self) -> float:
+        return self._stopping.drain_s if self.code is Exit.INTERRUPTED else self._stopping.drain_sigterm_s
 
     def _begin_drain(self, drain_s: float) -> None:
         in_flight = self._drain()

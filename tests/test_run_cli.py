@@ -1,6 +1,10 @@
 """The running verbs as they are typed: what they say, remember and refuse."""
 
+import contextlib
 import json
+import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,48 @@ def test_an_unusable_store_is_left_as_it_is(tmp_path: Path) -> None:
     assert done.code == 5
     assert "jobs.db is not a SQLite file" in done.stderr
     assert store.read_bytes() == b"not a database" * 100
+
+
+@pytest.mark.parametrize("setting", ["max_tokens=abc", "max_tokens=null", "max_tokens=0", "model=5", "stream=maybe"])
+def test_a_patch_that_could_never_be_sent_is_refused_before_it_is_stored(tmp_path: Path, setting: str) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["[[sim:400]] one"])
+    command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path)
+    done = command("retry", "jobs.jsonl", "--all", "--set", setting, cwd=tmp_path)
+    assert done.code == 2, done.stderr
+    assert setting.partition("=")[0] in done.stderr
+    assert rows(path.with_suffix(".db"), "SELECT * FROM overrides") == []
+
+
+def test_half_characters_are_replaced_on_request(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"prompt": "a\\ud800b"}\n')
+    done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "--surrogates", "replace", cwd=tmp_path)
+    assert done.code == 0, done.stderr
+
+
+def test_a_store_in_a_foreign_transaction_is_no_bug_of_ours(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["one", "two"])
+    command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "-n", "1", cwd=tmp_path)
+    with contextlib.closing(sqlite3.connect(path.with_suffix(".db"), isolation_level=None)) as conn:
+        conn.execute("BEGIN IMMEDIATE")
+        done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert done.code == 5, done.stderr
+    assert "is locked by another program" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_whose_store_is_taken_away_stops_and_says_so(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"question {i}" for i in range(30)])
+    options = ("--model", MODEL, "--simulate-with", "latency=1", "-j", "2")
+
+    def remove() -> None:
+        store = path.with_suffix(".db")
+        while not store.exists() or not rows(store, "SELECT * FROM results"):
+            time.sleep(0.1)
+        store.unlink()
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    done = command("run", "jobs.jsonl", *options, cwd=tmp_path)
+    thread.join()
+    assert done.code == 5, done.stderr
+    assert "was removed, moved or replaced" in done.stderr

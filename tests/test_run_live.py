@@ -311,3 +311,17 @@ async def test_another_host_than_in_the_last_run_must_be_named(tmp_path: Path, m
         monkeypatch.setenv("ANTHROPIC_BASE_URL", url.replace("127.0.0.1", "localhost"))
         assert (await run_job(path, None)).exit_code == Exit.OK
     assert ledger.arrivals == 2
+
+
+async def test_another_job_file_does_not_slip_into_a_store_that_has_answers(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["one"])
+    other = job_file(tmp_path / "jobs.json", ["two"])
+    async with simulator() as (url, ledger):
+        await run_job(path, url)
+        with pytest.raises(InputError, match=r"holds the answers of .*jobs\.jsonl"):
+            await run_job(other, url)
+        renamed = path.rename(tmp_path / "moved.json")
+        renamed.replace(other)
+        assert (await run_job(other, url, on_change="keep")).exit_code == Exit.OK
+        assert (await run_job(other, url)).exit_code == Exit.OK
+    assert ledger.arrivals == 1

@@ -384,3 +384,25 @@ def test_an_owner_whose_name_is_not_known_yet_still_owns(tmp_path: Path) -> None
         lock_path(path).write_text("")
         with pytest.raises(StoreLockedError, match="another process"), owned(path):
             pass
+
+
+def test_a_log_without_its_store_is_not_played_into_a_new_one(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    wal = tmp_path / "other.db-wal"
+    with contextlib.closing(open_owner(store)) as conn:
+        conn.execute("CREATE TABLE later (x)")
+        shutil.copy(f"{store}-wal", wal)
+    left = wal.read_bytes()
+    assert left
+    with pytest.raises(StoreError, match=r"other\.db-wal was left behind"):
+        open_owner(path)
+    assert wal.read_bytes() == left
+    assert not path.exists()
+
+
+def test_a_store_has_one_lock_whatever_link_leads_there(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.symlink_to(store)
+    with owned(store), pytest.raises(StoreLockedError), owned(link):
+        pass

@@ -92,7 +92,7 @@ def retry(
     Example:  batchrunner retry jobs.jsonl
               batchrunner retry jobs.jsonl --class truncated --set max_tokens=16000
     """
-    from batchrunner.jobfile import parse_settings
+    from batchrunner.jobfile import parse_patch
     from batchrunner.store.selection import Selection
 
     if everything and (classes or ids):
@@ -100,7 +100,7 @@ def retry(
     if not (everything or classes or ids):
         classes = MENDABLE
     store = db or store_path(jobfile)
-    selection = Selection(classes, ids, parse_settings(given["settings"]))
+    selection = Selection(classes, ids, parse_patch(given["settings"]))
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
 
 

@@ -67,9 +67,7 @@ class Defaults:
         for key in body:
             _check_key(key)
         try:
-            for key, check in (("model", check_model), ("max_tokens", check_max_tokens), ("stream", check_stream)):
-                if key in body:
-                    check(body[key])
+            _check_values(body)
             compact(body).encode()
         except (RefusedError, TypeError, ValueError) as error:
             raise UsageError(f"the defaults of the job cannot be sent: {error}.") from error
@@ -98,6 +96,23 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         _check_key(key)
         parsed[key] = _value(value)
     return parsed
+
+
+def parse_patch(settings: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters in texts `key=value` to be laid over requests; UsageError for what could not be sent."""
+    patch = parse_settings(settings)
+    try:
+        _check_values(patch)
+        compact(patch).encode()
+    except (RefusedError, TypeError, ValueError) as error:
+        raise UsageError(f"--set: {error}.") from error
+    return patch
+
+
+def _check_values(body: Mapping[str, Any]) -> None:
+    for key, check in (("model", check_model), ("max_tokens", check_max_tokens), ("stream", check_stream)):
+        if key in body:
+            check(body[key])
 
 
 @lru_cache(maxsize=256)  # Comparing takes 0.1 ms, and one slip may stand in a million lines.

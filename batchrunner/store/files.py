@@ -45,8 +45,14 @@ def store_path(given: Path) -> Path:
 
 
 def lock_path(store: Path) -> Path:
-    """Return the lock file beside *store*."""
-    return store.with_name(store.name + ".lock")
+    """Return the lock file of *store*: beside the file itself, so that it is one lock whatever link leads there."""
+    return _beside(store, ".lock")
+
+
+def _beside(store: Path, suffix: str) -> Path:
+    """Return a companion of *store*, where SQLite too looks for it: links are followed."""
+    real = store.resolve() if store.is_symlink() else store
+    return real.with_name(real.name + suffix)
 
 
 @contextlib.contextmanager
@@ -121,7 +127,7 @@ def open_owner(store: Path, *, durability: str = "full") -> sqlite3.Connection:
             _quick_check(conn, store)
             _upgrade(conn)
     except sqlite3.DatabaseError as error:
-        raise StoreError(_damaged(store, error)) from error
+        raise StoreError(damaged(store, error)) from error
     return conn
 
 
@@ -145,7 +151,7 @@ def open_reader(store: Path) -> sqlite3.Connection:
             conn.execute("PRAGMA trusted_schema = OFF")
             conn.execute("PRAGMA query_only = ON")
     except sqlite3.DatabaseError as error:
-        raise StoreError(_damaged(store, error)) from error
+        raise StoreError(damaged(store, error)) from error
     conn.row_factory = sqlite3.Row
     return conn
 
@@ -159,6 +165,23 @@ def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def check_place(store: Path, opened: os.stat_result | None) -> None:
+    """Raise `StoreError` unless *store* is still the file that was *opened*: what is written goes there alone."""
+    with contextlib.suppress(OSError):
+        if opened is None or os.path.samestat(store.stat(), opened):
+            return
+    raise StoreError(
+        f"{store} was removed, moved or replaced while the run wrote to it. Answers go to the file that was opened: "
+        "put it back under its name if it was moved, then run the same command again."
+    )
+
+
+def remove(store: Path) -> None:
+    """Remove a store in which there is nothing, with all that SQLite put beside it. Its connection is closed."""
+    for path in (_wal(store), _beside(store, "-shm"), store):
+        path.unlink(missing_ok=True)
+
+
 def close_owner(conn: sqlite3.Connection) -> None:
     """End the owner's connection: planner statistics renewed, the write-ahead log folded into the file."""
     with contextlib.suppress(sqlite3.OperationalError):  # a reader may hold the log: the next run folds it
@@ -168,13 +191,14 @@ def close_owner(conn: sqlite3.Connection) -> None:
 
 
 def _wal(store: Path) -> Path:
-    return store.with_name(store.name + "-wal")
+    return _beside(store, "-wal")
 
 
 def _create(store: Path) -> None:
     """Make a store under another name, only for its owner to read, and move it in place when it is whole."""
     from sqlite_utils import Database
 
+    _refuse_orphaned_log(store)
     draft = store.with_name(store.name + ".new")
     try:
         draft.unlink(missing_ok=True)  # left behind by a kill; the lock says that nobody is at it
@@ -187,6 +211,16 @@ def _create(store: Path) -> None:
         draft.rename(store)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"The store {store} cannot be made: {error}. Name another place with --db.") from error
+
+
+def _refuse_orphaned_log(store: Path) -> None:
+    """SQLite would play a log that a removed or moved store left behind into the new one, and ruin it."""
+    wal = _wal(store)
+    if wal.exists() and wal.stat().st_size:
+        raise StoreError(
+            f"{wal} was left behind by a store that is not there any more; its last answers may be in it. Put {store} "
+            "back beside it, or remove it if that store was thrown away, or name another store with --db."
+        )
 
 
 def _check_file(store: Path) -> None:
@@ -231,7 +265,7 @@ def _quick_check(conn: sqlite3.Connection, store: Path) -> None:
     finally:
         conn.set_progress_handler(None, 0)
     if verdict != "ok":
-        raise StoreError(_damaged(store, verdict))
+        raise StoreError(damaged(store, verdict))
 
 
 def _upgrade(conn: sqlite3.Connection) -> None:
@@ -241,7 +275,8 @@ def _upgrade(conn: sqlite3.Connection) -> None:
         migrate(Database(conn, execute_plugins=False))
 
 
-def _damaged(store: Path, cause: object) -> str:
+def damaged(store: Path, cause: object) -> str:
+    """Return what to say of a *store* that SQLite refuses because of *cause*."""
     if "locked" in str(cause):
         return f"{store} is locked by another program (a database browser in a transaction?); close it and try again."
     if "not a database" in str(cause):

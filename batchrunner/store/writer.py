@@ -54,6 +54,10 @@ class Group:
     async def committed(self, change: Change) -> None:
         """Return when *change* is durable; raises `StoreError` if it, or the whole store, could not be written."""
         await self.done.wait()
+        self.check(change)
+
+    def check(self, change: Change) -> None:
+        """Raise `StoreError` if *change*, whose group is done, could not be written."""
         if self.lost is not None:
             raise self.lost
         if (cause := self.refused.get(id(change))) is not None:
@@ -72,6 +76,11 @@ class Writer:
         self._closing = False
         self._lost: StoreError | None = None
         self._thread = anyio.CapacityLimiter(1)
+
+    def check(self) -> None:
+        """Raise `StoreError` if the store was given up: what was submitted since is not in it."""
+        if self._lost is not None:
+            raise self._lost
 
     def submit(self, change: Change) -> Group:
         """Add *change* to the group that is committed next, and return that group."""
