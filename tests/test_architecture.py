@@ -16,10 +16,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"model", "errors", "clock", "__init__"},
     {"policy", "screen", "csv_cells", "outfile"},
-    {"settings", "advice"},
+    {"settings", "advice", "catalogue"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping"},
-    {"dispatcher"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "definition"},
+    {"dispatcher", "preflight"},
     {"report"},
     {"runner"},
     {"cli"},
@@ -39,7 +39,7 @@ LIBRARIES = {
     "aiolimiter": {"limiter"},
     "backoff": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"store", "runner", "loading"},
+    "sqlite3": {"store", "runner", "loading", "preflight"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }

@@ -20,6 +20,7 @@ _VERBS = {
     "errors": "batchrunner.cli.errors",
     "export": "batchrunner.cli.export",
     "simulate": "batchrunner.cli.simulate",
+    "init": "batchrunner.cli.init",
 }
 
 

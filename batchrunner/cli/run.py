@@ -13,6 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
+    from batchrunner.loading import Source
     from batchrunner.settings import RunSettings
 
 #: Failures that another try can mend without a change.
@@ -46,11 +47,21 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner run jobs.jsonl --model claude-haiku-4-5 --rpm 1000
               batchrunner run rows.jsonl --prompt 'Solve: {question}' --model claude-haiku-4-5
     """
+    source = source_of(jobfile, given)
+    store = db or store_path(jobfile)
+    if store == jobfile:
+        raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
+    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+
+
+def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
+    """Return the input and how its lines become requests; *jobfile* may be the definition that names it."""
     from batchrunner.jobfile import Defaults, Template, parse_settings
     from batchrunner.loading import Source
     from batchrunner.settings import default_max_tokens
 
-    extra = parse_settings(given["settings"])
+    definition = options.named_definition()
+    extra = parse_settings((*(definition.settings() if definition else ()), *given["settings"]))
     defaults = Defaults(
         model=given["model"],
         max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
@@ -58,11 +69,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
         extra=extra,
     )
     text = given["prompt"]
-    source = Source(jobfile, defaults, Template(text) if text is not None else None, text, simulated=_simulated(given))
-    store = db or store_path(jobfile)
-    if store == jobfile:
-        raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
-    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+    path, template = definition.input if definition else jobfile, Template(text) if text is not None else None
+    return Source(path, defaults, template, text, given["surrogates"], _simulated(given))
 
 
 @click.command()
@@ -131,7 +139,8 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     if last.get("endpoint") == "simulator" and not given["base_url"]:
         given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
     watching = reporter(given["progress"])
-    settings = _settings(given, last)
+    definition = options.named_definition()
+    settings = _settings(given, {**last, **(definition.limits_record() if definition else {})})
 
     async def work() -> int:
         report = await run_job(
@@ -170,16 +179,18 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         default_rules,
         parse_accept,
         parse_rate,
+        parse_rules,
         with_retries,
+        with_rules,
     )
 
     rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
     concurrency = given["concurrency"] or last.get("concurrency")
-    retries = given["retries"] or [f"{name}={count}" for name, count in last.get("retries", {}).items()]
+    rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
         limits=Limits(rate, concurrency) if concurrency else Limits(rate),
-        rules=with_retries(default_rules(), retries),
+        rules=with_retries(rules, given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
