@@ -32,9 +32,7 @@ class Model:
 
 def as_of() -> date:
     """Return the day the table was written."""
-    day = _table()["as_of"]
-    assert isinstance(day, date)
-    return day
+    return date.fromisoformat(str(_table()["as_of"]))
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from batchrunner.api.sender import Sender, open_senders
+from batchrunner.api.sender import Senders, open_senders
 from batchrunner.simulator.settings import SimulatorSettings
 
 #: What the embedded simulator is told; no real key ever reaches it.
@@ -26,7 +26,7 @@ class Endpoint:
 class Way:
     """An endpoint, open."""
 
-    sender: Sender
+    sender: Senders
     official: bool  #: Anthropic's own API, where one refusal of a key is final.
     record: dict[str, Any]  #: What the store keeps of it: never a credential.
 

@@ -21,6 +21,8 @@ _VERBS = {
     "export": "batchrunner.cli.export",
     "simulate": "batchrunner.cli.simulate",
     "init": "batchrunner.cli.init",
+    "check": "batchrunner.cli.check",
+    "models": "batchrunner.cli.models",
 }
 
 

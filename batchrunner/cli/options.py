@@ -77,6 +77,20 @@ shaping = _all(
     ),
 )
 
+#: Where requests go.
+sending = _all(
+    click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
+    click.option(
+        "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
+    ),
+    click.option(
+        "--simulate", is_flag=True, help="Use the embedded simulator: nothing leaves this machine, nothing is paid."
+    ),
+    click.option(
+        "--simulate-with", metavar="SPEC", help="The simulator with settings: 'latency=0.2..1,rpm=600,429=0.02'."
+    ),
+)
+
 #: How a run goes about it. None of these is part of a request's identity.
 running = _all(
     click.option("--rpm", type=click.IntRange(min=1), help="At most so many requests a minute."),
@@ -128,14 +142,5 @@ running = _all(
         show_default=True,
         help="auto: a bar on a terminal, a line every 30 s elsewhere.",
     ),
-    click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
-    click.option(
-        "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
-    ),
-    click.option(
-        "--simulate", is_flag=True, help="Use the embedded simulator: nothing leaves this machine, nothing is paid."
-    ),
-    click.option(
-        "--simulate-with", metavar="SPEC", help="The simulator with settings: 'latency=0.2..1,rpm=600,429=0.02'."
-    ),
+    sending,
 )

@@ -13,6 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
+    from batchrunner.endpoint import Endpoint
     from batchrunner.loading import Source
     from batchrunner.settings import RunSettings
 
@@ -144,7 +145,7 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
 
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, _endpoint(given), reporter=watching, signals=True
+            Job(durability=given["durability"], **job), settings, endpoint_of(given), reporter=watching, signals=True
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
@@ -159,7 +160,8 @@ def _simulated(given: dict[str, Any]) -> bool:
     return bool(given["simulate"] or given["simulate_with"] is not None)
 
 
-def _endpoint(given: dict[str, Any]) -> Any:
+def endpoint_of(given: dict[str, Any]) -> "Endpoint":
+    """Return where requests go, by the options of `options.sending`."""
     from batchrunner.endpoint import Endpoint
     from batchrunner.simulator.settings import parse_spec
 

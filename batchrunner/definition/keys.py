@@ -124,7 +124,7 @@ def _one_of(*words: str) -> Check:
 
 def _switch(value: Any) -> None:
     if not isinstance(value, bool):
-        raise ValueError(f"must be true or false{_but(value)}.")
+        raise ValueError(f"must be true or false{_but(value)}.")  # noqa: TRY004 - a wrong value of the file
 
 
 def _texts(value: Any) -> None:
@@ -162,7 +162,7 @@ def _parameter(name: str) -> Check:
 
 def _json_value(value: Any) -> None:
     if isinstance(value, dt.date | dt.time):
-        raise ValueError("holds a date, which JSON has not: put it in quotation marks.")
+        raise ValueError("holds a date, which JSON has not: put it in quotation marks.")  # noqa: TRY004 - a wrong value
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("holds a number that JSON has not (inf or nan).")
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
