@@ -1,6 +1,8 @@
 """`check` and `models` as they are typed: all mistakes at once, nothing sent, no key shown."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -236,6 +238,23 @@ def test_simulated_and_real_answers_are_kept_apart_and_a_definition_is_checked_t
     assert real.code == 2
     (finding,) = json.loads(real.stdout)["findings"]
     assert finding["code"] == "store-simulated"
+
+
+def test_a_check_loads_no_sdk_and_takes_no_store(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    program = (
+        "import sys\nfrom batchrunner.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print('LOADED', *sys.modules, file=sys.stderr)\n"
+    )
+    line = [sys.executable, "-c", program, "check", "jobs.jsonl", "--model", MODEL]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "there is no credential" in done.stdout
+    assert set(done.stderr.split("LOADED")[1].split()) & {"anthropic", "httpx2", "aiohttp", "pydantic", "tqdm"} == set()
+    store = command("check", "jobs.db", cwd=tmp_path)
+    assert store.code == 2
+    assert "is a store" in store.stderr
 
 
 def test_a_named_profile_that_is_missing_is_found_by_asking_the_sdk(

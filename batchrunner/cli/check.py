@@ -12,7 +12,7 @@ import click
 from batchrunner.cli import options
 from batchrunner.cli.names import find_store
 from batchrunner.cli.showing import as_json_option, reader_may_leave, say
-from batchrunner.errors import Exit
+from batchrunner.errors import Exit, UsageError
 from batchrunner.screen import count, visible
 
 if TYPE_CHECKING:
@@ -56,8 +56,11 @@ def check(jobfile: Path, db: Path | None, as_json: bool, **given: Any) -> int:
         simulate=given["simulate"] or given["simulate_with"] is not None,
         profile_fault=profile_fault,
     )
+    store = find_store(jobfile, db)
+    if store == jobfile:
+        raise UsageError(f"{jobfile} is a store, not a job file: `batchrunner status {jobfile}` tells how far it is.")
     source = source_of(jobfile, given)
-    found = examine(source, find_store(jobfile, db), where)
+    found = examine(source, store, where)
     if as_json:
         click.echo(json.dumps({"job": str(source.path), **found.as_json()}, indent=2))
     else:
