@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from batchrunner.api.sender import Sender, open_senders
+from batchrunner.api.sender import Senders, open_senders
 from batchrunner.errors import UsageError
 from batchrunner.simulator.settings import SimulatorSettings
 
@@ -29,7 +29,7 @@ class Endpoint:
 class Way:
     """An endpoint, open."""
 
-    sender: Sender
+    sender: Senders
     official: bool  #: Anthropic's own API, where one refusal of a key is final.
     record: dict[str, Any]  #: What the store keeps of it: never a credential.
 

@@ -17,6 +17,11 @@ from batchrunner.policy.window import Rate
 _RETRIES_DIGITS = 6
 #: So many of the ids a run was told to work on are kept.
 _IDS_ON_RECORD = 100
+#: What of a rule can be changed.
+RULE_KEYS = ("action", "attempts", "first_s", "cap_s", "wait")
+#: Most calls in flight.
+LARGEST_CONCURRENCY = 10_000
+_LONGEST_WAIT_S = 300.0
 
 
 @cache
@@ -75,6 +80,7 @@ class RunSettings:
             "rate": str(self.limits.rate) if self.limits.rate else None,
             "concurrency": self.limits.concurrency,
             "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
+            "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},
             "accept": sorted(self.accept),
             "timeout_s": self.timeout_s,
             "first": self.first,
@@ -108,6 +114,82 @@ def with_retries(rules: Rules, changes: Iterable[str]) -> dict[ErrorClass, Rule]
             rules[ErrorClass(name)], action=action, attempts=int(count) + 1, counted=True
         )
     return changed
+
+
+def with_rules(rules: Rules, changes: Mapping[str, Mapping[str, Any]]) -> dict[ErrorClass, Rule]:
+    """Return *rules* with what *changes* say of single classes; raises `UsageError`."""
+    changed = dict(rules)
+    for name, change in changes.items():
+        changed[_error_class(name)] = changed_rule(_error_class(name), change)
+    return changed
+
+
+def changed_rule(error_class: ErrorClass, change: Mapping[str, Any]) -> Rule:
+    """Return the default rule of a class with *change* applied: keys of `RULE_KEYS`; raises `UsageError`.
+
+    `attempts` alone decides the action too: more than one is a retry, one is none.
+    """
+    for key in change:
+        if key not in RULE_KEYS:
+            raise UsageError(f"{key!r} is no part of a rule; allowed: {', '.join(RULE_KEYS)}.")
+    rule = default_rules()[error_class]
+    for key, words in (("action", Action), ("wait", Wait)):
+        if key in change and change[key] not in list(words):
+            raise UsageError(f"{key} must be one of {', '.join(words)}, not {change[key]!r}.")
+    attempts = change.get("attempts", rule.attempts)
+    if type(attempts) is not int or not 1 <= attempts < 10**_RETRIES_DIGITS:
+        raise UsageError(f"attempts must be a whole number from 1, not {attempts!r}.")
+    guess = rule.action if "attempts" not in change else Action.RETRY if attempts > 1 else Action.FAIL
+    action = Action(change.get("action", guess))
+    counted = rule.counted or "attempts" in change
+    if action is Action.RETRY and counted and attempts < 2:
+        raise UsageError(f"action retry needs attempts of 2 or more (the first included), not {attempts}.")
+    changed = replace(rule, action=action, attempts=attempts, counted=counted, wait=Wait(change.get("wait", rule.wait)))
+    first_s, cap_s = _waits(rule, change)
+    return replace(changed, first_s=first_s, cap_s=cap_s)
+
+
+def _waits(rule: Rule, change: Mapping[str, Any]) -> tuple[float, float]:
+    first_s, cap_s = change.get("first_s", rule.first_s), change.get("cap_s", rule.cap_s)
+    for key, value in (("first_s", first_s), ("cap_s", cap_s)):
+        if type(value) not in {int, float} or not 0 < value <= _LONGEST_WAIT_S:
+            raise UsageError(f"{key} must be above 0 and at most {_LONGEST_WAIT_S:.0f} seconds, not {value!r}.")
+    if first_s > cap_s:
+        raise UsageError(f"first_s ({first_s}) is above cap_s ({cap_s}): no wait could be that long.")
+    return first_s, cap_s
+
+
+def parse_rules(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what `--rule server:attempts=10,first_s=2` asks for, by class; raises `UsageError`."""
+    parsed: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, colon, pairs = text.partition(":")
+        if not colon or "=" not in pairs:
+            raise UsageError(f"--rule {text!r} is not CLASS:KEY=VALUE,..., such as server:attempts=10,cap_s=120.")
+        rule = parsed.setdefault(_error_class(name).value, {})
+        for pair in pairs.split(","):
+            key, _, value = pair.partition("=")
+            rule[key.strip()] = _rule_value(value.strip())
+    return parsed
+
+
+def _rule_value(text: str) -> Any:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _error_class(name: str) -> ErrorClass:
+    if name not in set(ErrorClass):
+        raise UsageError(f"{name!r} is no error class. Classes: {', '.join(ErrorClass)}.")
+    return ErrorClass(name)
+
+
+def _changes(rule: Rule, standard: Rule) -> dict[str, Any]:
+    return {key: getattr(rule, key) for key in RULE_KEYS if getattr(rule, key) != getattr(standard, key)}
 
 
 def parse_accept(names: Iterable[str]) -> frozenset[ErrorClass]:

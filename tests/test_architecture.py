@@ -16,10 +16,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"model", "errors", "clock", "audience"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
-    {"settings", "advice"},
+    {"settings", "advice", "catalogue"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool"},
-    {"dispatcher"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition"},
+    {"dispatcher", "preflight"},
     {"report"},
     {"runner", "streaming", "threaded", "wishes"},
     {"cli", "library"},
@@ -39,7 +39,7 @@ LIBRARIES = {
     "aiolimiter": {"limiter"},
     "backoff": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"store", "runner", "loading"},
+    "sqlite3": {"store", "runner", "loading", "preflight"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }

@@ -3,24 +3,22 @@
 import os
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
 
+from batchrunner.api.address import OFFICIAL_HOST, check_base_url
 from batchrunner.api.deadline import CONNECT_S
 from batchrunner.api.transport import WireTransport
-from batchrunner.api.wire import Wire, is_loopback
-from batchrunner.errors import HaltError, UsageError
+from batchrunner.api.wire import Wire
+from batchrunner.errors import HaltError
 from batchrunner.model import Failure, Outcome
 
 #: Largest answer that is read, in bytes after unpacking.
 BODY_CAP_BYTES = 64 << 20
 
-_OFFICIAL_HOST = "api.anthropic.com"
 _TIMEOUT = httpx2.Timeout(600.0, connect=CONNECT_S)
-_VERSION_SUFFIX = re.compile(r"/v1(/messages)?/*$")
 _VISIBLE = re.compile(r"[!-~]+")
 
 
@@ -56,32 +54,10 @@ def open_client(
     return client.with_options(default_headers={"X-Api-Key": client.api_key})
 
 
-def check_base_url(base_url: str, *, insecure: bool = False) -> None:
-    """Raise `UsageError`, naming the remedy, if requests must not go to *base_url*."""
-    try:
-        url = urlsplit(base_url)
-        host, _ = url.hostname, url.port
-    except ValueError as error:
-        raise UsageError(f"The base URL cannot be read: {error}") from error
-    if "@" in url.netloc:
-        raise UsageError("The base URL holds a user name or a password: take it out, credentials have their own place.")
-    if url.scheme not in {"http", "https"} or not host or not _VISIBLE.fullmatch(base_url):
-        raise UsageError(f"The base URL {base_url!r} must be like https://host, optionally with a path.")
-    if url.query or url.fragment:
-        raise UsageError(f"The base URL {base_url!r} must end with the path: take out what follows '?' or '#'.")
-    if _VERSION_SUFFIX.search(url.path):
-        shorter = _VERSION_SUFFIX.sub("", base_url) or base_url
-        raise UsageError(f"The base URL must not contain /v1, it is added to it: use {shorter}")
-    if url.scheme == "http" and not insecure and not is_loopback(host):
-        raise UsageError(
-            f"The base URL {base_url!r} would send the key unencrypted: use https, or --insecure-base-url if you must."
-        )
-
-
 def is_official(client: Any) -> bool:
     """Whether *client* talks to Anthropic's own API."""
     url = getattr(client, "base_url", None)
-    return url is not None and httpx2.URL(str(url)).host == _OFFICIAL_HOST
+    return url is not None and httpx2.URL(str(url)).host == OFFICIAL_HOST
 
 
 def secrets_of(client: Any) -> tuple[str, ...]:

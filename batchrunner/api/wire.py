@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cache, lru_cache
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
@@ -17,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from yarl import URL
 
+from batchrunner.api.address import is_loopback
 from batchrunner.api.deadline import CONNECT_S
 from batchrunner.errors import UsageError
 
@@ -128,16 +128,6 @@ def proxy_for(scheme: str, host: str) -> URL | None:
             "Unset it, or list the host in NO_PROXY."
         )
     return proxy
-
-
-def is_loopback(host: str) -> bool:
-    """Whether *host* is this machine by its name or address."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def allow_connections(count: int) -> None:

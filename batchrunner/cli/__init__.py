@@ -24,6 +24,9 @@ _VERBS = {
     "export": "batchrunner.cli.export",
     "runs": "batchrunner.cli.runs",
     "simulate": "batchrunner.cli.simulate",
+    "init": "batchrunner.cli.init",
+    "check": "batchrunner.cli.check",
+    "models": "batchrunner.cli.models",
     "completion": "batchrunner.cli.completion",
 }
 

@@ -2,16 +2,41 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from batchrunner.definition import Definition
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-jobfile = click.argument("jobfile", type=click.Path(path_type=Path))
+#: Where the definition stands that was named in place of a job file.
+_DEFINITION = "batchrunner.definition"
+
+
+def _read_definition(ctx: click.Context, _param: click.Parameter, value: Path) -> Path:
+    """Where a definition is named in place of the job file: what it says stands in for flags that are not given."""
+    if value.suffix == ".toml":
+        from batchrunner.definition import load_definition  # only now: reading verbs start without it
+
+        definition = load_definition(value)
+        ctx.meta[_DEFINITION] = definition
+        ctx.default_map = {**(ctx.default_map or {}), **definition.options()}
+    return value
+
+
+# Eager: what a definition says must be known before any option looks for its default.
+jobfile = click.argument("jobfile", type=click.Path(path_type=Path), is_eager=True, callback=_read_definition)
 db = click.option(
     "--db", type=click.Path(path_type=Path), help="The store, if it is not beside the job file (jobs.jsonl: jobs.db)."
 )
+
+
+def named_definition() -> "Definition | None":
+    """Return the definition that the command line names in place of the job file, if it does."""
+    found: Definition | None = click.get_current_context().meta.get(_DEFINITION)
+    return found
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -81,6 +106,20 @@ sampling = _all(
     ),
 )
 
+#: Where requests go.
+sending = _all(
+    click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
+    click.option(
+        "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
+    ),
+    click.option(
+        "--simulate", is_flag=True, help="Use the embedded simulator: nothing leaves this machine, nothing is paid."
+    ),
+    click.option(
+        "--simulate-with", metavar="SPEC", help="The simulator with settings: 'latency=0.2..1,rpm=600,429=0.02'."
+    ),
+)
+
 #: How a run goes about it. None of these is part of a request's identity.
 running = _all(
     click.option("--rpm", type=click.IntRange(min=1), help="At most so many requests a minute."),
@@ -96,6 +135,13 @@ running = _all(
     ),
     click.option(
         "--retries", multiple=True, metavar="CLASS=N", help="Repeat failures of a class up to N times: server=10."
+    ),
+    click.option(
+        "--rule",
+        "rules",
+        multiple=True,
+        metavar="CLASS:KEY=VALUE,...",
+        help="Change the rule of a class: server:attempts=10,first_s=2,cap_s=120,wait=fibo.",
     ),
     click.option(
         "--timeout",
@@ -125,14 +171,5 @@ running = _all(
         show_default=True,
         help="auto: a bar on a terminal, a line every 30 s elsewhere.",
     ),
-    click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
-    click.option(
-        "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
-    ),
-    click.option(
-        "--simulate", is_flag=True, help="Use the embedded simulator: nothing leaves this machine, nothing is paid."
-    ),
-    click.option(
-        "--simulate-with", metavar="SPEC", help="The simulator with settings: 'latency=0.2..1,rpm=600,429=0.02'."
-    ),
+    sending,
 )

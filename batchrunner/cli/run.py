@@ -14,6 +14,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
 
 if TYPE_CHECKING:
+    from batchrunner.endpoint import Endpoint
     from batchrunner.loading import Source
     from batchrunner.policy.sampling import Sampling
     from batchrunner.settings import RunSettings
@@ -39,8 +40,6 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
               batchrunner run rows.csv --prompt 'Solve: {question}' --sample 20 --model claude-haiku-4-5
     """
     source = source_of(jobfile, given)
-    if source.template is not None and not source.template.fields:
-        raise UsageError("--prompt names no field, so every row would ask the same; write a field as {question}.")
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
@@ -105,12 +104,13 @@ def retry(
 
 
 def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
-    """Return the job file with what the command line says of its lines; raises `UsageError`."""
+    """Return the input and how its lines become requests; *jobfile* may be the definition that names it."""
     from batchrunner.jobfile import Defaults, Format, Template, parse_settings
     from batchrunner.loading import Source
     from batchrunner.settings import default_max_tokens
 
-    extra = parse_settings(given["settings"])
+    definition = options.named_definition()
+    extra = parse_settings((*(definition.settings() if definition else ()), *given["settings"]))
     defaults = Defaults(
         model=given["model"],
         max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
@@ -119,7 +119,7 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
     )
     text = given["prompt"]
     source = Source(
-        jobfile,
+        definition.input if definition else jobfile,
         defaults,
         Template(text) if text is not None else None,
         text,
@@ -129,6 +129,8 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
         files=given["files"],
         skip_invalid=given["skip_invalid"],
     )
+    if source.template is not None and not source.template.fields:
+        raise UsageError("--prompt names no field, so every row would ask the same; write a field as {question}.")
     source.shaper()  # whatever is wrong with a default shows before a store is made
     return source
 
@@ -143,11 +145,12 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     if last.get("endpoint") == "simulator" and not given["base_url"]:
         given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
     watching = reporter(given["progress"])
-    settings = _settings(given, last)
+    definition = options.named_definition()
+    settings = _settings(given, {**last, **(definition.limits_record() if definition else {})})
 
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, _endpoint(given), reporter=watching, signals=True
+            Job(durability=given["durability"], **job), settings, endpoint_of(given), reporter=watching, signals=True
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
@@ -162,7 +165,8 @@ def _simulated(given: dict[str, Any]) -> bool:
     return bool(given["simulate"] or given["simulate_with"] is not None)
 
 
-def _endpoint(given: dict[str, Any]) -> Any:
+def endpoint_of(given: dict[str, Any]) -> "Endpoint":
+    """Return where requests go, by the options of `options.sending`."""
     from batchrunner.endpoint import Endpoint
     from batchrunner.simulator.settings import parse_spec
 
@@ -182,16 +186,18 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         default_rules,
         parse_accept,
         parse_rate,
+        parse_rules,
         with_retries,
+        with_rules,
     )
 
     rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
     concurrency = given["concurrency"] or last.get("concurrency")
-    retries = given["retries"] or [f"{name}={count}" for name, count in last.get("retries", {}).items()]
+    rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
         limits=Limits(rate, concurrency) if concurrency else Limits(rate),
-        rules=with_retries(default_rules(), retries),
+        rules=with_retries(rules, given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),

@@ -1,0 +1,136 @@
+"""`check`: everything that can be known of a job without sending anything."""
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchrunner.cli import options
+from batchrunner.cli.names import find_store
+from batchrunner.cli.showing import as_json_option, reader_may_leave, say
+from batchrunner.errors import Exit, UsageError
+from batchrunner.screen import count, visible
+
+if TYPE_CHECKING:
+    from batchrunner.preflight import Examination
+    from batchrunner.preflight.findings import Finding
+
+_LABEL = 11
+
+
+@click.command()
+@options.jobfile
+@options.db
+@options.shaping
+@options.sending
+@as_json_option
+@reader_may_leave()
+def check(jobfile: Path, db: Path | None, as_json: bool, **given: Any) -> int:
+    """Look for all that is wrong with JOBFILE and what a run of it needs. Nothing is sent, nothing is spent.
+
+    Credential, address, every line, ids, parameters, models, sizes, disk and store. Give it the options of the run.
+    Exit code 0: nothing stands in the way (there may be warnings); 2: there are errors.
+
+    \b
+    Example:  batchrunner check jobs.jsonl --model claude-haiku-4-5
+              batchrunner check jobs/questions.toml --json | jq .findings
+    """
+    from batchrunner.cli.run import source_of
+    from batchrunner.preflight import Where, examine
+
+    def profile_fault() -> str | None:
+        from batchrunner.api.profiles import profile_fault
+
+        return profile_fault(given["base_url"], insecure=given["insecure_base_url"])
+
+    where = Where(
+        environment=os.environ,
+        config_dir=Path.home() / ".config" / "anthropic",
+        now=datetime.now(UTC),
+        base_url=given["base_url"],
+        insecure=given["insecure_base_url"],
+        simulate=given["simulate"] or given["simulate_with"] is not None,
+        profile_fault=profile_fault,
+    )
+    store = find_store(jobfile, db)
+    if store == jobfile:
+        raise UsageError(f"{jobfile} is a store, not a job file: `batchrunner status {jobfile}` tells how far it is.")
+    source = source_of(jobfile, given)
+    found = examine(source, store, where)
+    if as_json:
+        click.echo(json.dumps({"job": str(source.path), **found.as_json()}, indent=2))
+    else:
+        for line in _lines(found, str(source.path)):
+            say(line)
+    return Exit.USAGE if found.errors else Exit.OK
+
+
+def _lines(found: "Examination", name: str) -> Iterator[str]:
+    facts = found.facts
+    yield _labelled("input", f"{name}: {_many(found.lines, 'line')}, {count(found.input_bytes)} bytes")
+    yield _labelled("requests", f"{count(found.requests)}; {_models(found)}")
+    tokens = f"about {count(found.input_tokens)} of input (by size), at most {count(found.max_output_tokens)} of output"
+    yield _labelled("tokens", tokens)
+    endpoint, credential = facts["endpoint"], facts["credential"]
+    yield _labelled("endpoint", f"{endpoint['url']} ({endpoint['from']})")
+    if credential is not None:
+        source = credential["source"] or "none"
+        yield _labelled("credential", f"{source}: {credential['why']}")
+    yield _labelled("store", _store(facts["store"], facts["disk"]))
+    if found.bad_lines:
+        yield ""
+        shown = f", the first {len(found.shown_lines)}" if found.bad_lines > len(found.shown_lines) else ""
+        yield f"{_many(found.bad_lines, 'line')} cannot be sent{shown}:"
+        for text in found.shown_lines:
+            yield f"  {visible(text)}"
+    for position, finding in enumerate(found.findings):
+        if position == 0:
+            yield ""
+        yield visible(_finding(finding))
+    if found.findings.left_out:
+        yield f"... and {count(found.findings.left_out)} more of other kinds"
+    yield ""
+    warnings = found.as_json()["warnings"]
+    verdict = "nothing stands in the way of a run" if not found.errors else "a run would not go well"
+    yield f"{_many(found.errors, 'error')}, {_many(warnings, 'warning')}: {verdict}; nothing was sent"
+
+
+def _finding(finding: "Finding") -> str:
+    fault = finding.fault
+    remedy = f": {fault.remedy}" if fault.remedy else ""
+    return f"{fault.severity:<9}{fault.message}{_at(finding)}{remedy}"
+
+
+def _at(finding: "Finding") -> str:
+    if not finding.count:
+        return ""
+    more = ", ..." if finding.count > len(finding.lines) else ""
+    where = f"line{'' if finding.count == 1 else 's'} {', '.join(map(str, finding.lines))}{more}"
+    return f" ({where})" if finding.count <= len(finding.lines) else f" ({_many(finding.count, 'line')}: {where[6:]})"
+
+
+def _models(found: "Examination") -> str:
+    if not found.models:
+        return "no model"
+    return ", ".join(f"{model} ({count(number)})" for model, number in found.models.most_common(5))
+
+
+def _store(state: dict[str, Any], disk: dict[str, int]) -> str:
+    room = f"; will take about {count(disk['needed_bytes'] >> 20)} MB"
+    room += f" of {count(disk['free_bytes'] >> 20)} MB free" if "free_bytes" in disk else ""
+    if "succeeded" not in state:
+        return f"{state['path']}: {'unusable' if state['exists'] else 'none yet'}{room}"
+    done = ", ".join(f"{count(state[name])} {name}" for name in ("succeeded", "failed", "pending"))
+    return f"{state['path']}: {done}{' (simulated)' if state['simulated'] else ''}{room}"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"{label:<{_LABEL}}{visible(text)}"

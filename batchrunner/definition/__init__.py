@@ -1,0 +1,104 @@
+"""Job definitions: `jobs/x.toml` names input, template, defaults, limits and rules; every key of it is checked."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from batchrunner.definition.keys import ProblemError, check_tables
+from batchrunner.definition.places import line_of
+from batchrunner.errors import UsageError
+from batchrunner.jobfile.decode import compact
+
+SUFFIX = ".toml"
+_LARGEST_BYTES = 1 << 20
+#: Parameters with an option of their own on the command line; all others go through `--set`.
+_NAMED = ("model", "max_tokens", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A job as its definition describes it. What it leaves open is None or empty: the defaults hold there."""
+
+    path: Path  #: The definition itself; the store stands beside it.
+    input: Path  #: The job file.
+    format: str | None = None  #: Of the input; None: as its suffix tells.
+    prompt: str | None = None
+    accept: tuple[str, ...] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)  #: Parameters for lines that do not set them.
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  #: Per error class, only what it changes.
+    export: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> tuple[str, ...]:
+        """Return the parameters that have no option of their own, as `--set` takes them."""
+        return tuple(f"{key}={compact(value)}" for key, value in self.request.items() if key not in self._named())
+
+    def options(self) -> dict[str, Any]:
+        """Return what it says under the names of the command line's parameters; flags win over them."""
+        columns = self.export.get("columns")
+        found = {
+            "prompt": self.prompt,
+            "form": self.format,
+            **{key: self.request[key] for key in self._named()},
+            **{key: value for key, value in self.run.items() if key != "timeout_s"},
+            "fmt": self.export.get("format"),
+            "columns": ",".join(columns) if columns else None,
+        }
+        return {key: value for key, value in found.items() if value is not None}
+
+    def limits_record(self) -> dict[str, Any]:
+        """Return limits and rules in the form that a store keeps of its last run; flags win over them."""
+        record = {
+            "rate": f"{self.limits['rpm']}/min" if "rpm" in self.limits else self.limits.get("rate"),
+            "concurrency": self.limits.get("concurrency"),
+            "accept": list(self.accept),
+            "rules": {name: dict(rule) for name, rule in self.rules.items()},
+            "timeout_s": self.run.get("timeout_s"),
+        }
+        return {key: value for key, value in record.items() if value}
+
+    def _named(self) -> list[str]:
+        # A system prompt may also be a list of blocks, which only --set takes.
+        return [key for key in _NAMED if key in self.request and not isinstance(self.request[key], list)]
+
+
+def is_definition(path: Path) -> bool:
+    """Whether *path* is meant as a definition."""
+    return path.suffix == SUFFIX
+
+
+def load_definition(path: Path) -> Definition:
+    """Read the definition at *path*; raises `UsageError` naming file, line, key and what is allowed."""
+    text = _text(path)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from error
+    except RecursionError:
+        raise UsageError(f"{path} is not TOML: nested too deeply.") from None
+    try:
+        check_tables(tables)
+    except ProblemError as problem:
+        line = line_of(text, problem.key)
+        raise UsageError(f"{path}{f', line {line}' if line else ''}: {problem}") from None
+    found = Definition(path, path.parent / Path(tables.pop("input")).expanduser())
+    return replace(found, **{**tables, "accept": tuple(tables.get("accept", ()))})
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such definition; `batchrunner init {path}` writes one.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(data) > _LARGEST_BYTES:
+        raise UsageError(f"{path} is larger than a definition can be (1 MB): is it the job file?")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 (byte {error.start + 1}).") from error

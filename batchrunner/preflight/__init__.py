@@ -1,0 +1,163 @@
+"""Everything that can be known of a job before it costs anything. Nothing is sent, nothing is written."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from batchrunner.errors import InputError
+from batchrunner.jobfile import LineError
+from batchrunner.loading import Source
+from batchrunner.model import Request
+from batchrunner.preflight.against_model import AgainstModel, estimated_tokens
+from batchrunner.preflight.credentials import Kind, check_credential, find_credential
+from batchrunner.preflight.findings import Fault, Findings, Severity, error
+from batchrunner.preflight.ids import Ids
+from batchrunner.preflight.parameters import check_parameters
+from batchrunner.preflight.surroundings import (
+    address_of,
+    check_address,
+    check_disk,
+    check_store,
+    is_official,
+    note_proxy,
+    proxies,
+    shown_address,
+)
+
+#: Bad lines shown; all are counted.
+SHOWN = 20
+_MODELS_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a run would send from and to."""
+
+    environment: Mapping[str, str]
+    config_dir: Path  #: Where profiles of the SDK are kept.
+    now: datetime  #: UTC, aware.
+    base_url: str | None = None
+    insecure: bool = False
+    simulate: bool = False
+    profile_fault: Callable[[], str | None] = lambda: None  #: What is wrong with the SDK's profile; may be slow.
+
+
+@dataclass(slots=True)
+class Examination:
+    """What was found."""
+
+    findings: Findings = field(default_factory=Findings)
+    lines: int = 0
+    requests: int = 0
+    bad_lines: int = 0
+    shown_lines: list[str] = field(default_factory=list)  #: The first of the bad ones, with their cause.
+    input_bytes: int = 0
+    input_tokens: int = 0  #: Estimated.
+    max_output_tokens: int = 0  #: The sum of all max_tokens.
+    largest_line: int = 0  #: Bytes of the largest request.
+    models: Counter[str] = field(default_factory=Counter)
+    facts: dict[str, Any] = field(default_factory=dict)  #: Credential, endpoint, proxies, store, disk.
+
+    @property
+    def errors(self) -> int:
+        """Bad lines, and findings that fail the check."""
+        return self.bad_lines + self.findings.number(Severity.ERROR) + self.findings.left_out
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it under the names that scripts may rely on."""
+        return {
+            "ok": not self.errors,
+            "errors": self.errors,
+            "warnings": self.findings.number(Severity.WARNING),
+            "lines": self.lines,
+            "requests": self.requests,
+            "bad_lines": self.bad_lines,
+            "bad_lines_shown": self.shown_lines,
+            "input_bytes": self.input_bytes,
+            "largest_request_bytes": self.largest_line,
+            "input_tokens_estimate": self.input_tokens,
+            "max_output_tokens": self.max_output_tokens,
+            "models": dict(self.models.most_common(_MODELS_SHOWN)),
+            "findings": [finding.as_json() for finding in self.findings],
+            "findings_left_out": self.findings.left_out,
+            **self.facts,
+        }
+
+
+def examine(source: Source, store: Path, where: Where) -> Examination:
+    """Look at the job of *source* and *store* and at what lies around it; raises nothing that it can report."""
+    found = Examination()
+    official = not where.simulate and is_official(address_of(where.environment, where.base_url)[0])
+    _look_around(found, where, official=official)
+    try:
+        # The simulator keeps the rules of the official endpoint.
+        _read(found, source, AgainstModel(official or where.simulate, where.now.date()))
+    except InputError as refused:
+        found.findings.add(error("input", str(refused).rstrip(".")))
+    found.facts["store"], faults = check_store(store, where.now, simulate=where.simulate)
+    found.facts["disk"], more = check_disk(store, found.input_bytes, found.requests)
+    for fault in [*faults, *more]:
+        found.findings.add(fault)
+    return found
+
+
+def _look_around(found: Examination, where: Where, *, official: bool) -> None:
+    if where.simulate:
+        found.facts |= {"credential": None, "endpoint": {"url": "simulator", "from": "--simulate"}, "proxies": {}}
+        return
+    address, said_by = address_of(where.environment, where.base_url)
+    credential = find_credential(where.environment, where.config_dir)
+    named = proxies(where.environment)
+    found.facts |= {
+        "credential": {"kind": credential.kind, "source": credential.source, "why": credential.why},
+        "endpoint": {"url": shown_address(address), "from": said_by, "official": official},
+        "proxies": named,
+    }
+    faults: list[Fault] = [
+        *check_address(address, insecure=where.insecure),
+        *check_credential(credential, where.environment, official=official),
+        *note_proxy(named),
+    ]
+    if credential.kind is Kind.PROFILE and (why := where.profile_fault()) is not None:
+        faults.append(error("profile", why.rstrip(".")))
+    for fault in faults:
+        found.findings.add(fault)
+
+
+def _read(found: Examination, source: Source, against: AgainstModel) -> None:
+    shape = source.shaper().request
+    reader = source.lines()
+    with Ids() as ids:
+        for line in reader:
+            found.lines += 1
+            try:
+                request = shape(line)
+            except LineError as refused:
+                found.bad_lines += 1
+                if len(found.shown_lines) < SHOWN:
+                    found.shown_lines.append(str(refused))
+                continue
+            ids.add(request)
+            _look_at(found, request, against)
+        found.input_bytes = reader.bytes_read
+        ids.report(found.findings)
+    if not found.lines:
+        found.findings.add(error("input", f"{source.path} has no lines"))
+
+
+def _look_at(found: Examination, request: Request, against: AgainstModel) -> None:
+    params = json.loads(request.params)
+    size = len(request.params)
+    tokens = estimated_tokens(size, params["messages"])
+    for fault in (*check_parameters(params), *against.faults(params, tokens)):
+        found.findings.add(fault, request.line)
+    found.requests += 1
+    found.input_tokens += tokens
+    found.max_output_tokens += request.max_tokens
+    found.largest_line = max(found.largest_line, size)
+    if request.model in found.models or len(found.models) < _MODELS_SHOWN:
+        found.models[request.model] += 1
