@@ -35,7 +35,8 @@ db = click.option(
 
 def named_definition() -> "Definition | None":
     """Return the definition that the command line names in place of the job file, if it does."""
-    found: Definition | None = click.get_current_context().meta.get(_DEFINITION)
+    context = click.get_current_context(silent=True)
+    found: Definition | None = context.meta.get(_DEFINITION) if context else None
     return found
 
 

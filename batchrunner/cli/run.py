@@ -129,7 +129,7 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
         files=given["files"],
         skip_invalid=given["skip_invalid"],
     )
-    if source.template is not None and not source.template.fields:
+    if source.template is not None and not source.template.needed:
         raise UsageError("--prompt names no field, so every row would ask the same; write a field as {question}.")
     source.shaper()  # whatever is wrong with a default shows before a store is made
     return source
