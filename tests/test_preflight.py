@@ -54,7 +54,7 @@ def planted() -> dict[int, tuple[Any, str]]:
         666: ({"prompt": "x", "tools": [tool], "tool_choice": "auto"}, "tool-choice"),
         720: ({"prompt": "x", "service_tier": "fast"}, "service-tier"),
         801: ({"custom_id": "m", "params": {**base, "metadata": {"topic": "x"}}}, "metadata"),
-        888: ({**base, "messages": [{"role": "developer", "content": "be brief"}, *ask]}, "role"),
+        888: ({**base, "messages": [{"role": "narrator", "content": "be brief"}, *ask]}, "role"),
         1000: ({"id": "r1", "prompt": "another prompt"}, "id-twice"),
     }
 
