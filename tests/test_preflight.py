@@ -40,7 +40,10 @@ def planted() -> dict[int, tuple[Any, str]]:
         33: ({"promt": "slip"}, 'did you mean "prompt"?'),
         58: ({"prompt": "  "}, "the prompt is empty"),
         99: ({"prompt": "x", "max_tokens": "100"}, "max_tokens must be an integer"),
-        140: ({"custom_id": "o", "method": "POST", "url": "/v1/chat/completions", "body": {"a": 1}}, "no exact counterpart"),
+        140: (
+            {"custom_id": "o", "method": "POST", "url": "/v1/chat/completions", "body": {"a": 1}},
+            "no exact counterpart",
+        ),
         187: ({"prompt": "x", "id": ""}, "the id must have"),
         201: ({"prompt": "x", "temperature": 0.5}, "removed-parameter"),
         245: ({"prompt": "x", "max_tokens": 64_001}, "max-tokens-above-model"),
