@@ -3,8 +3,6 @@
 import contextlib
 import json
 import sqlite3
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -115,21 +113,3 @@ def test_a_store_in_a_foreign_transaction_is_no_bug_of_ours(tmp_path: Path) -> N
     assert done.code == 5, done.stderr
     assert "is locked by another program" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_run_whose_store_is_taken_away_stops_and_says_so(tmp_path: Path) -> None:
-    path = job_file(tmp_path / "jobs.jsonl", [f"question {i}" for i in range(30)])
-    options = ("--model", MODEL, "--simulate-with", "latency=1", "-j", "2")
-
-    def remove() -> None:
-        store = path.with_suffix(".db")
-        while not store.exists() or not rows(store, "SELECT * FROM results"):
-            time.sleep(0.1)
-        store.unlink()
-
-    thread = threading.Thread(target=remove)
-    thread.start()
-    done = command("run", "jobs.jsonl", *options, cwd=tmp_path)
-    thread.join()
-    assert done.code == 5, done.stderr
-    assert "was removed, moved or replaced" in done.stderr

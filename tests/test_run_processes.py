@@ -210,3 +210,15 @@ def test_a_bad_key_over_ten_thousand_rows_stops_within_seconds(tmp_path: Path) -
     assert rows(path.with_suffix(".db"), "SELECT count(*) FROM requests WHERE state = 'pending'") == [(10_000,)]
     assert "canary" not in run.stderr + run.stdout
     assert all(b"canary" not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_run_whose_store_is_taken_away_stops_and_says_so(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}" for i in range(400)])
+    with simulator_thread("latency=1") as (url, ledger):
+        run = start(path, url)
+        ledger.wait_until(lambda ledger: ledger.ends > SLOTS)
+        path.with_suffix(".db").unlink()
+        run.finish()
+        assert run.code == 5, run.stderr
+        assert "was removed, moved or replaced" in run.stderr
+        assert ledger.arrivals < 400
