@@ -310,6 +310,8 @@ async def test_leaving_in_mid_flight_leaves_nothing_open() -> None:
         group.start_soon(senders.send, attempt(stream=True), nothing)
         await server.hung.wait()
         group.cancel_scope.cancel()
+    # What was left open would be a ResourceWarning, and warnings are errors here.
+    assert group.cancel_scope.cancelled_caught, "a cancellation was swallowed"
 
 
 async def test_requests_carry_no_more_than_the_sdk_would_send() -> None:
