@@ -23,6 +23,7 @@ from batchrunner.settings import (
     default_rules,
     parse_accept,
     parse_rate,
+    parse_tokens,
     with_retries,
 )
 from batchrunner.spool import Lines, spooled
@@ -45,10 +46,14 @@ class Options(TypedDict, total=False):
     system: str | None  #: System prompt for requests that have none.
     prompt: str | None  #: Template that makes requests of rows: `"Solve: {question}"`.
     params: Mapping[str, Any] | None  #: Any other parameters of the Messages API, for requests that do not set them.
-    limits: Limits | None  #: Rate and calls in flight; or the next three one by one.
+    limits: Limits | None  #: Rates and calls in flight; or the next six one by one.
     rpm: int | None  #: At most so many requests a minute.
     rate: str | None  #: The same for another period: `"600/10s"`.
-    concurrency: int | None  #: At most so many calls in flight. Default: 50.
+    itpm: int | None  #: At most so many input tokens a minute. Default: as the endpoint says.
+    otpm: int | None  #: At most so many output tokens a minute. Default: as the endpoint says.
+    burst: bool  #: Send without an even pace what the endpoint says is left.
+    concurrency: int | None  #: At most so many calls in flight. Default: as many as rate and latency ask for.
+    max_outage_s: float  #: How long to wait for an endpoint that answers nothing. Default: 3600.
     accept: Iterable[str] | str  #: Answers that count as success all the same: `"truncated"`, `"refused"`, `"empty"`.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.
@@ -135,17 +140,24 @@ def _settings(options: Options) -> RunSettings:
         accept=parse_accept([accept] if isinstance(accept, str) else accept),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=options.get("timeout_s"),
+        max_outage_s=options.get("max_outage_s", RunSettings().max_outage_s),
     )
 
 
 def _limits(options: Options) -> Limits:
     rate = parse_rate(options.get("rpm"), options.get("rate"))
-    concurrency = options.get("concurrency")
+    single = Limits(
+        rate,
+        options.get("concurrency"),
+        parse_tokens("itpm", options.get("itpm")),
+        parse_tokens("otpm", options.get("otpm")),
+        burst=options.get("burst", False),
+    )
     if (limits := options.get("limits")) is None:
-        limits = Limits(rate) if concurrency is None else Limits(rate, concurrency)
-    elif rate is not None or concurrency is not None:
-        raise UsageError("Give limits, or rpm, rate and concurrency, not both.")
-    if not 1 <= limits.concurrency <= 10_000:
+        limits = single
+    elif single != Limits():
+        raise UsageError("Give limits, or rpm, rate, itpm, otpm, burst and concurrency, not both.")
+    if limits.concurrency is not None and not 1 <= limits.concurrency <= 10_000:
         raise UsageError(f"concurrency must be 1 to 10,000, not {limits.concurrency:,}.")
     return limits
 

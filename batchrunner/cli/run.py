@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
     from batchrunner.loading import Source
     from batchrunner.policy.sampling import Sampling
-    from batchrunner.settings import RunSettings
+    from batchrunner.settings import Limits, RunSettings
 
 
 @click.command()
@@ -180,29 +180,40 @@ def endpoint_of(given: dict[str, Any]) -> "Endpoint":
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
     from batchrunner.settings import (
-        Limits,
         RunSettings,
         Stopping,
         default_rules,
         parse_accept,
-        parse_rate,
         parse_rules,
         with_retries,
         with_rules,
     )
 
-    rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
-    concurrency = given["concurrency"] or last.get("concurrency")
     rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
-        limits=Limits(rate, concurrency) if concurrency else Limits(rate),
+        limits=_limits(given, last),
         rules=with_retries(rules, given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
+        max_outage_s=given["max_outage_s"] or last.get("max_outage_s") or RunSettings().max_outage_s,
         first=given["first"],
         sampling=_sampling(given),
+    )
+
+
+def _limits(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+    from batchrunner.settings import Limits, parse_rate, parse_tokens
+
+    names_rate = given["rpm"] or given["rate"]
+    burst = given["burst"] if given["burst"] is not None else last.get("burst", False)
+    return Limits(
+        rate=parse_rate(given["rpm"], given["rate"] if names_rate else last.get("rate")),
+        concurrency=given["concurrency"] or last.get("concurrency"),
+        itpm=parse_tokens("--itpm", given["itpm"] or last.get("itpm")),
+        otpm=parse_tokens("--otpm", given["otpm"] or last.get("otpm")),
+        burst=bool(burst),
     )
 
 

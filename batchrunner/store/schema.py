@@ -123,6 +123,23 @@ _TABLES = (
 _SECOND = (
     # JSON list of {at, what, now, wish}: how the run was retuned while it worked
     "ALTER TABLE runs ADD COLUMN changes TEXT NOT NULL DEFAULT '[]'",
+    # 0: the failure was the lane's (a rate limit, an outage) and used up none of the request's attempts
+    "ALTER TABLE attempts ADD COLUMN counted INTEGER NOT NULL DEFAULT 1",
+    """CREATE TABLE minutes (
+        run_id INTEGER NOT NULL,
+        lane TEXT NOT NULL,
+        minute TEXT NOT NULL,              -- UTC, of its beginning
+        sent INTEGER NOT NULL,
+        refused INTEGER NOT NULL,          -- 429s
+        failed INTEGER NOT NULL,           -- failures that an outage may cause
+        input_tokens INTEGER NOT NULL,     -- as the limits count them: without what the cache read
+        output_tokens INTEGER NOT NULL,
+        rpm REAL,                          -- the limits in force at its end, per minute; NULL: none known
+        itpm INTEGER,
+        otpm INTEGER,
+        waited TEXT NOT NULL,              -- JSON: seconds that the lane waited, by what for
+        PRIMARY KEY (run_id, lane, minute)
+    ) WITHOUT ROWID""",
 )
 
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.
