@@ -10,7 +10,7 @@ import json
 import random
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -54,41 +54,67 @@ class World:
     store_s: float = 0.002  #: What a commit or a claim takes.
     at_most_s: float = 7200.0  #: A run that takes longer is stuck: `TimeoutError`.
 
-    def server(self, spec: str) -> VirtualServer:
+    def server(self, spec: str, clock: VirtualClock) -> VirtualServer:
         """Return a server with the simulator that *spec* describes; to be called in virtual time, where instant 0 is now."""
         ledger = SeeingLedger()
         ledger.epoch = START
         simulator = Simulator(replace(parse_spec(spec), seed=self.seed), ledger)
-        return VirtualServer(simulator, VirtualClock(), random.Random(self.seed), self.network_s)
+        return VirtualServer(simulator, clock, random.Random(self.seed), self.network_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A run that is going on, for a task beside it."""
+
+    store: Path  #: The job file's store.
+    server: VirtualServer
+    clock: VirtualClock  #: The run's own.
 
 
 def virtual_run(
-    lines: Iterable[Line], spec: str, settings: RunSettings | None = None, *, world: World | None = None
+    lines: Iterable[Line],
+    spec: str,
+    settings: RunSettings | None = None,
+    *,
+    world: World | None = None,
+    beside: Callable[[Scene], Coroutine[Any, Any, None]] | None = None,
 ) -> Figures:
     """Run *lines* as a job file against the simulator of *spec* and return what came of it.
 
-    Lines that name no model or `max_tokens` get `MODEL` and 1,024.
+    Lines that name no model or `max_tokens` get `MODEL` and 1,024. *beside* runs at the same time, on the same loop, and
+    is cancelled when the run is over: it may put wishes beside the store or send the machine to sleep.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "jobs.jsonl")
         with path.open("w", encoding="utf-8") as file:
             for line in lines:
                 file.write(json.dumps({"prompt": line} if isinstance(line, str) else line) + "\n")
-        return in_virtual_time(_run, path, spec, settings or RunSettings(), world or World())
+        return in_virtual_time(_run, path, spec, settings or RunSettings(), world or World(), beside)
 
 
-async def _run(path: Path, spec: str, settings: RunSettings, world: World) -> Figures:
-    server, clock, notes = world.server(spec), VirtualClock(), StringIO()
+async def _run(
+    path: Path,
+    spec: str,
+    settings: RunSettings,
+    world: World,
+    beside: Callable[[Scene], Coroutine[Any, Any, None]] | None,
+) -> Figures:
+    clock, notes = VirtualClock(), StringIO()
+    server = world.server(spec, clock)
     job = Job(path.with_suffix(".db"), Source(path, Defaults(model=MODEL, max_tokens=1024)))
     with _doors(server), inline_threads(world.store_s), anyio.fail_after(world.at_most_s):
-        report = await runner.run(
-            job,
-            settings,
-            Endpoint(simulator=server.simulator.settings),
-            reporter=Silent(notes),
-            clock=clock,
-            rng=random.Random(world.seed),
-        )
+        async with anyio.create_task_group() as group:
+            if beside is not None:
+                group.start_soon(beside, Scene(job.store, server, clock))
+            report = await runner.run(
+                job,
+                settings,
+                Endpoint(simulator=server.simulator.settings),
+                reporter=Silent(notes),
+                clock=clock,
+                rng=random.Random(world.seed),
+            )
+            group.cancel_scope.cancel()
     ledger = server.simulator.ledger
     return Figures(
         simulator=server.simulator,

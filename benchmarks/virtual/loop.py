@@ -52,17 +52,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class VirtualClock:
     """A `Clock` on a `VirtualLoop`."""
 
+    def __init__(self) -> None:
+        self._slept_s = 0.0
+
     def monotonic(self) -> float:
         """Return the virtual instant."""
         return asyncio.get_running_loop().time()
 
     def utc_now(self) -> datetime:
         """Return the moment in UTC that belongs to the virtual instant."""
-        return START + timedelta(seconds=self.monotonic() - START_S)
+        return START + timedelta(seconds=self.monotonic() - START_S + self._slept_s)
 
     async def sleep_until(self, instant: float) -> None:
         """Return at *instant* or at once if it has passed."""
         await anyio.sleep(max(0.0, instant - self.monotonic()))
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine have slept: UTC has gone on, and the rest of the world, while the monotonic clock stood."""
+        self._slept_s += seconds
 
 
 def in_virtual_time(function: Callable[..., Awaitable[T]], *args: object) -> T:

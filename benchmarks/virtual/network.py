@@ -38,11 +38,11 @@ class VirtualServer:
         self._clock = clock
         self._rng = rng
         self._network_s = network_s
-        self._zero = clock.monotonic()
+        self._zero = clock.utc_now()
 
     def now(self) -> float:
         """Return the simulator's instant, in seconds from 0."""
-        return self._clock.monotonic() - self._zero
+        return (self._clock.utc_now() - self._zero).total_seconds()  # a server does not sleep when its clients do
 
     async def post(self, body: bytes, on_sent: Callable[[], None] = lambda: None) -> Response:
         """Send *body* to the Messages API; *on_sent* is called as it goes out.
