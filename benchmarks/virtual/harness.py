@@ -132,9 +132,9 @@ def _doors(server: VirtualServer) -> Iterator[None]:
     """Lead the runner's way to the API to *server*, and spare its store the disk."""
 
     @contextlib.asynccontextmanager
-    async def opened(*_: object, **__: object) -> AsyncIterator[Way]:
+    async def opened(_: object, concurrency: int, **__: object) -> AsyncIterator[Way]:
         sender = VirtualSender(server)
-        yield Way(Senders(None, sender, sender), official=True, record={"endpoint": "simulator"})
+        yield Way(Senders(None, sender, sender), True, {"endpoint": "simulator"}, concurrency)
 
     def unflushed(store: Path, *, durability: str = "full") -> sqlite3.Connection:
         conn = open_owner(store, durability=durability)
