@@ -1,7 +1,6 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from batchrunner.cli import options
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.store.files import open_reader, store_path
+from batchrunner.store.history import latest_settings
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
@@ -214,8 +214,6 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
 
 def _last_settings(store: Path) -> dict[str, Any]:
-    """Return the settings on record of the latest run: limits and rules only, never an address."""
+    """Return the settings on record of the latest run, as it was tuned last: limits and rules, never an address."""
     with contextlib.closing(open_reader(store)) as conn:
-        row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    settings = json.loads(row[0]) if row else {}
-    return settings if isinstance(settings, dict) else {}
+        return latest_settings(conn)

@@ -32,6 +32,8 @@ LANE_TOTALS = """INSERT INTO lane_totals
     cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
     cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens"""
 HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
+# One entry more at the end of the list.
+NOTE_CHANGE = "UPDATE runs SET changes = json_insert(changes, '$[#]', json(?)) WHERE id = ?"
 END_RUN = "UPDATE runs SET heartbeat_at = :at, ended_at = :at, ending = :ending, reason = :reason WHERE id = :id"
 
 
@@ -132,6 +134,22 @@ class Heartbeat:
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Renew the run's heartbeat."""
         cursor.execute(HEARTBEAT, (self.at, self.run_id))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Retuned:
+    """The run was told to go on in another way while it worked."""
+
+    run_id: int
+    at: str
+    what: str  #: A sentence for people.
+    now: Mapping[str, Any]  #: What is in force from now on: `concurrency`, `rate`, `paused`; plain JSON values.
+    wish: str  #: The wish that asked for it.
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Add the change to the run's list."""
+        entry = {"at": self.at, "what": self.what, "now": dict(self.now), "wish": self.wish}
+        cursor.execute(NOTE_CHANGE, (json.dumps(entry), self.run_id))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -119,6 +119,12 @@ _TABLES = (
     "CREATE INDEX attempts_doubtful ON attempts (lane, seq) WHERE ended_at IS NULL OR possibly_paid = 1",
 )
 
+#: What the second schema adds to the first. No row is rewritten, however many there are.
+_SECOND = (
+    # JSON list of {at, what, now, wish}: how the run was retuned while it worked
+    "ALTER TABLE runs ADD COLUMN changes TEXT NOT NULL DEFAULT '[]'",
+)
+
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.
 IMPORT_INDEXES = (
     """CREATE INDEX IF NOT EXISTS requests_fresh ON requests (model_class, seq)
@@ -169,6 +175,11 @@ def migrate(db: "Database") -> None:
             db.execute(statement)
         for name, select in _VIEWS.items():
             db.create_view(name, select)
+
+    @migrations()
+    def m002_second_schema(db: "Database") -> None:
+        for statement in _SECOND:
+            db.execute(statement)
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
