@@ -14,9 +14,11 @@ from batchrunner.errors import StoreError
 from batchrunner.lane import Lane, Ticket, utc_stamp
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
 from batchrunner.policy.judge import Judge
+from batchrunner.policy.window import Rate
 from batchrunner.store.changes import Settled, Started, Unstarted
 from batchrunner.store.queue import Claim, Claimed, Queue
 from batchrunner.store.writer import Group, Writer
+from batchrunner.tuning import Auto
 
 
 class Slots:
@@ -36,8 +38,19 @@ class Slots:
         self.free += 1
         self._freed.set()
 
+    @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return self.total - self.free
+
+    def resize(self, total: int) -> None:
+        """Have room for *total*. If more are taken already, `free` is below zero until enough were given back."""
+        self.free += total - self.total
+        self.total = total
+        self._freed.set()
+
     async def freed(self) -> None:
-        """Wait until one is given back."""
+        """Wait until one is given back or there is more room."""
         if self._freed.is_set():
             self._freed = anyio.Event()
         await self._freed.wait()
@@ -107,6 +120,8 @@ class Dispatcher:
         self._news = anyio.Event()
         self._closed = False
         self._reading = anyio.CapacityLimiter(1)
+        self._going = anyio.Event()  # set unless paused
+        self._going.set()
 
     async def run(self) -> None:
         """Dispatch every lane; returns when all are at their end or stopped."""
@@ -122,6 +137,34 @@ class Dispatcher:
     def retrying(self) -> int:
         """Requests that were put back and wait for their time."""
         return sum(lane.retrying for lane in self._lanes)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing new is to be sent for now."""
+        return not self._going.is_set()
+
+    def pause(self) -> None:
+        """Send nothing new until `unpause`; what is in flight goes on."""
+        if self._going.is_set():
+            self._going = anyio.Event()
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._going.set()
+
+    def retune(
+        self,
+        *,
+        concurrency: int | None = None,
+        rate: Rate | Auto | None = None,
+        itpm: int | Auto | None = None,
+        otpm: int | Auto | None = None,
+    ) -> None:
+        """Keep other limits from now on; None leaves one as it is. Raises `UsageError` for one that cannot be set."""
+        for lane in self._lanes:
+            lane.limiter.retune(rate=rate, itpm=itpm, otpm=otpm)
+        if concurrency is not None:
+            self.slots.resize(concurrency)
 
     def stop(self) -> None:
         """Send nothing more; what is in flight goes on."""
@@ -176,8 +219,11 @@ class Dispatcher:
         with lane.scope:
             while await lane.fill(self._read):
                 await self._audience.room()
+                await self._going.wait()
                 await lane.limiter.ready()
-                if self.slots.free:
+                if self.is_paused:
+                    continue
+                if self.slots.free > 0:
                     self._start(lane)
                 else:
                     # And then ask everything again: the gate may have closed, a retry may be due.

@@ -6,11 +6,13 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 from batchrunner.clock import Clock
+from batchrunner.errors import UsageError
 from batchrunner.model import Failure, Outcome
 from batchrunner.policy.gate import Gate
 from batchrunner.policy.judge import GATED
 from batchrunner.policy.retry import Rules
 from batchrunner.policy.window import Rate, StrictWindow
+from batchrunner.tuning import AUTO, Auto
 
 #: A late wake-up is caught up by at most so many seconds' worth of starts.
 CATCH_UP_S = 0.25
@@ -23,13 +25,18 @@ class Pacer:
     second, a start pours in the `1/rate` seconds it is worth, and the rim stands `CATCH_UP_S` above one start.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, *, spent: bool = False) -> None:
+        """Pace at *rate*; *spent*: there is nothing to catch up, the first start alone goes at once."""
         self._cost_s = 1 / rate
         self._bucket = AsyncLimiter(1, 1)
         self._bucket.max_rate = CATCH_UP_S + self._cost_s
+        self._spent = spent
 
     async def acquire(self) -> None:
         """Wait for the next start's turn and take it. One waiter at a time."""
+        if self._spent:
+            self._spent = False
+            await self._bucket.acquire(CATCH_UP_S)  # an empty bucket: nothing is waited for
         await self._bucket.acquire(self._cost_s)
 
 
@@ -43,6 +50,8 @@ class Limiter:
         self._window = StrictWindow(rate) if rate else None
         self._pacer = Pacer(rate.per_second) if rate else None
         self._paced = False  # the pacer's turn has come, the start has not
+        self._pacing = anyio.CancelScope()  # of who waits for the pacer
+        self._admitted = 0  # and not sent yet
         self._changed: anyio.Event | None = None  # set when somebody waits and the answer may be another
 
     @property
@@ -57,15 +66,45 @@ class Limiter:
 
     async def ready(self) -> None:
         """Wait until one attempt may start; `admit` may follow at once. One caller at a time: the lane's task."""
-        if self._pacer is not None and not self._paced:
+        while self._pacer is not None and not self._paced:
             await self._wait_for_permit()
-            await self._pacer.acquire()
-            self._paced = True
+            await self._take_turn()
         await self._wait_for_permit()
+
+    async def _take_turn(self) -> None:
+        """Wait for the pacer, or until it is replaced by another."""
+        pacer = self._pacer
+        with anyio.CancelScope() as self._pacing:
+            if pacer is not None:
+                await pacer.acquire()
+                self._paced = pacer is self._pacer
+
+    def retune(
+        self, *, rate: Rate | Auto | None = None, itpm: int | Auto | None = None, otpm: int | Auto | None = None
+    ) -> None:
+        """Keep other limits from now on, also for who is waiting; None leaves a limit as it is.
+
+        Raises `UsageError` for limits that this limiter does not have, and changes nothing then.
+        """
+        if itpm is not None or otpm is not None:
+            raise UsageError("Token limits cannot be set in this version.")
+        if rate is None:
+            return
+        if rate == AUTO:
+            self._window = self._pacer = None
+        else:
+            if self._window is None:
+                self._window = StrictWindow(rate, reserved=self._admitted)
+            else:
+                self._window.retune(rate)
+            self._pacer = Pacer(rate.per_second, spent=True)
+        self._pacing.cancel()
+        self._notify()
 
     def admit(self) -> "Admission":
         """Reserve a place for the attempt that `ready` was waited for."""
         self._paced = False
+        self._admitted += 1
         if self._window is not None:
             self._window.reserve()
         return Admission(self)
@@ -87,6 +126,7 @@ class Limiter:
     def sent(self) -> float:
         """An admitted attempt goes out now; returns the instant."""
         now = self._clock.monotonic()
+        self._admitted -= 1
         if self._window is not None:
             self._window.stamp(now)
             self._notify()
@@ -94,6 +134,7 @@ class Limiter:
 
     def given_back(self) -> None:
         """An admitted attempt never went out."""
+        self._admitted -= 1
         if self._window is not None:
             self._window.release()
             self._notify()

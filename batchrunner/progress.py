@@ -24,6 +24,7 @@ class Snapshot:
     retries: int
     input_tokens: int
     output_tokens: int
+    paused: bool = False  #: Nothing new is sent until the user says so.
 
     @property
     def done(self) -> int:
@@ -155,7 +156,12 @@ class PlainLines(Silent):
 
     def emit(self, fields: dict[str, Any]) -> None:
         """Show *fields* in one line."""
-        self.note(" ".join(f"{key}={'-' if value is None else value}" for key, value in fields.items()))
+        self.note(" ".join(f"{key}={_word(value)}" for key, value in fields.items()))
+
+
+def _word(value: Any) -> str:
+    words: dict[Any, str] = {None: "-", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 class JsonLines(PlainLines):
@@ -211,7 +217,8 @@ class Bar(Silent):
         """Move the bar."""
         if self._bar is None:
             return
-        extras = [f"in flight {snapshot.in_flight}"]
+        extras = ["paused"] if snapshot.paused else []
+        extras += [f"in flight {snapshot.in_flight}"]
         extras += [f"retrying {snapshot.retrying:,}"] if snapshot.retrying else []
         extras += [f"failed {snapshot.failed:,}"] if snapshot.failed else []
         self._bar.set_postfix_str(", ".join(extras), refresh=False)

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -27,10 +26,12 @@ from batchrunner.loading import Interrupted, Watcher, allowed_files, load
 from batchrunner.policy.judge import Judge
 from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
+from batchrunner.retuning import Listener, Sending
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
 from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, last_endpoint, recover
-from batchrunner.store.files import check_place, close_owner, damaged, open_owner, open_reader, owned, remove
+from batchrunner.store.files import check_place, damaged, open_reader, owned
+from batchrunner.store.owner import owner_connection
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Totals, claim_for, is_complete, put_back, totals
@@ -100,21 +101,25 @@ class _Session:
     _rng: random.Random
     _audience: Audience
     _report: Report = field(default_factory=Report)
+    _listener: Listener | None = None
     _place: os.stat_result | None = None  #: The file that was opened, wherever its name leads by now.
 
     async def run(self) -> Report:
         """Lock, load, work, report."""
         started = self._clock.monotonic()
         self._report.simulated = self._endpoint.simulator is not None
-        with owned(self._job.store), _owner_connection(self._job) as conn:
-            self._prepare(conn)
-            try:
-                self._report.imported = await self._load(conn)
-            except Interrupted:
-                return self._interrupted_import()
-            self._put_back(conn)
-            await self._work(conn)
-            self._conclude()
+        store = self._job.store
+        with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
+            listener = Listener(store, name, self._stopper, self._clock, self._reporter.note)
+            async with listener.listening() as self._listener:
+                self._prepare(conn)
+                try:
+                    self._report.imported = await self._load(conn)
+                except Interrupted:
+                    return self._interrupted_import()
+                self._put_back(conn)
+                await self._work(conn)
+                self._conclude()
         self._report.seconds = self._clock.monotonic() - started
         return self._report
 
@@ -172,6 +177,8 @@ class _Session:
                 dispatcher = self._dispatcher(queue, writer, classes, run_id, official=way.official)
                 self._report.counts = dispatcher.counts
                 engine = LiveEngine(way.sender, files)
+                if self._listener is not None:
+                    self._listener.sending(Sending(dispatcher, writer, run_id, self._settings.limits.as_record()))
                 try:
                     await self._until_done(dispatcher, engine, writer, run_id, before)
                 except BaseException as error:
@@ -246,7 +253,7 @@ class _Session:
         elif dispatcher.halts:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason
         elif self._stopper.stopped():
-            report.ending = "interrupted"
+            report.ending, report.reason = "interrupted", self._stopper.reason
         writer.submit(RunEnded(run_id, stamp(self._clock.utc_now()), report.ending, report.reason))
 
     def _conclude(self) -> None:
@@ -265,23 +272,9 @@ class _Session:
         return self._report
 
 
-@contextlib.contextmanager
-def _owner_connection(job: Job) -> Iterator[sqlite3.Connection]:
-    """Open the store for writing; one that was made for an import that came to nothing does not stay."""
-    new = not job.store.exists()
-    conn = open_owner(job.store, durability=job.durability)
-    try:
-        yield conn
-    finally:
-        empty = new and conn.execute("SELECT count(*) FROM job").fetchone()[0] == 0
-        close_owner(conn)
-        if empty:
-            remove(job.store)
-
-
 def _drain(dispatcher: Dispatcher) -> int:
     dispatcher.stop()
-    return dispatcher.slots.total - dispatcher.slots.free
+    return dispatcher.slots.taken
 
 
 def _snapshot(dispatcher: Dispatcher, before: Totals) -> Snapshot:
@@ -290,10 +283,11 @@ def _snapshot(dispatcher: Dispatcher, before: Totals) -> Snapshot:
         requests=before.requests,
         succeeded=before.succeeded + counts.succeeded,
         failed=before.failed + counts.failed,
-        in_flight=slots.total - slots.free,
+        in_flight=slots.taken,
         retrying=dispatcher.retrying,
         sent=counts.sent,
         retries=counts.retries,
         input_tokens=counts.input_tokens,
         output_tokens=counts.output_tokens,
+        paused=dispatcher.is_paused,
     )

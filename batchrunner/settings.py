@@ -52,6 +52,10 @@ class Limits:
     rate: Rate | None = None  #: Per lane; None: as fast as the slots permit.
     concurrency: int = field(default_factory=lambda: int(_defaults()["limits"]["concurrency"]))
 
+    def as_record(self) -> dict[str, Any]:
+        """Return what the store keeps of them: plain JSON values."""
+        return {"rate": str(self.rate) if self.rate else None, "concurrency": self.concurrency}
+
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
@@ -77,8 +81,7 @@ class RunSettings:
         """Return what the store keeps of them: plain JSON values."""
         standard = default_rules()
         return {
-            "rate": str(self.limits.rate) if self.limits.rate else None,
-            "concurrency": self.limits.concurrency,
+            **self.limits.as_record(),
             "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
             "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},
             "accept": sorted(self.accept),
