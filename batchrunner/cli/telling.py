@@ -1,5 +1,6 @@
 """How a command tells a run something and hears what came of it."""
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -46,7 +47,11 @@ def tell(store: Path, owner: Owner, asked: Mapping[str, Any]) -> Told:
     Raises `UsageError` if the run refuses or is over, `StoreError` if it does not answer; nothing is changed then.
     """
     deadline = time.monotonic() + PATIENCE_S
-    sent = _send(store, owner, asked, deadline)
+    with contextlib.closing(_send(store, owner, asked, deadline)) as sent:
+        return _answer_to(sent, store, owner, deadline)
+
+
+def _answer_to(sent: Sent, store: Path, owner: Owner, deadline: float) -> Told:
     while time.monotonic() < deadline:
         lives = _still_owns(store, owner)  # before the rest: its last words are written before it goes
         if sent.is_taken() and (change := _on_record(store, sent.id)):

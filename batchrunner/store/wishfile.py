@@ -42,56 +42,60 @@ def wish_path(store: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A wish on its way, as its sender sees it."""
+    """A wish on its way, as its sender sees it. To be closed."""
 
     id: str
     path: Path
-    status: os.stat_result
+    _fd: int  # kept open, so that no later file can pass for this one
 
     def is_taken(self) -> bool:
         """Whether the file has gone from its place."""
         try:
-            return not os.path.samestat(self.path.lstat(), self.status)
+            return not os.path.samestat(self.path.lstat(), os.fstat(self._fd))
         except FileNotFoundError:
             return True
 
     def withdraw(self) -> bool:
         """Take the wish back; False if the owner has it already."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
+        # Under this lock the owner cannot take it, so the name leads to our file until it is gone.
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        if self.is_taken():
             return False
-        try:
-            # Under this lock the owner cannot take it, so the name leads to our file until it is gone.
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            if self.is_taken() or not os.path.samestat(os.fstat(fd), self.status):
-                return False
-            self.path.unlink()
-            return True
-        finally:
-            os.close(fd)
+        self.path.unlink()
+        return True
+
+    def close(self) -> None:
+        """Let go of the file; the wish stays."""
+        os.close(self._fd)
 
 
 def send(store: Path, owner: str, asked: Mapping[str, Any]) -> Sent | None:
     """Leave a wish for *owner* beside *store*; None if another one still lies there. Raises `StoreError`."""
     path = wish_path(store)
     wish_id = secrets.token_hex(8)
-    draft = path.with_name(f"{path.name}.{wish_id}")
+    text = json.dumps({"owner": owner, "id": wish_id, "asked": dict(asked)})
     try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(fd, 0o600)  # whatever the umask takes away
-            os.write(fd, json.dumps({"owner": owner, "id": wish_id, "asked": dict(asked)}).encode())
-            status = os.fstat(fd)
-            path.hardlink_to(draft)  # fails where one lies already, which a rename would replace
-        except FileExistsError:
-            return None
-        finally:
-            os.close(fd)
-            draft.unlink()
+        fd = _publish(path, path.with_name(f"{path.name}.{wish_id}"), text.encode())
+    except FileExistsError:
+        return None
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror}), so the run cannot be told anything.") from error
-    return Sent(wish_id, path, status)
+    return Sent(wish_id, path, fd)
+
+
+def _publish(path: Path, draft: Path, content: bytes) -> int:
+    """Make *path* appear with *content*, whole, for us alone; return it open. Raises `OSError`, also if it exists."""
+    fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)  # whatever the umask takes away
+        os.write(fd, content)
+        path.hardlink_to(draft)  # fails where one lies already, which a rename would replace
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        draft.unlink()
+    return fd
 
 
 def take(store: Path, owner: str) -> Wish | None:
