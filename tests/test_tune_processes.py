@@ -1,5 +1,6 @@
 """Runs as processes that are told other things from another terminal while they work."""
 
+import contextlib
 import json
 import os
 import resource
@@ -7,18 +8,28 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from batchrunner.cli import telling
+from batchrunner.clock import SystemClock
+from batchrunner.dispatcher import Dispatcher, Slots
 from batchrunner.errors import Exit, StoreError, UsageError
-from batchrunner.store.files import owned
+from batchrunner.policy.judge import Judge
+from batchrunner.retuning import Listener, Sending
+from batchrunner.settings import Stopping, default_rules
+from batchrunner.stopping import Stopper
+from batchrunner.store.changes import begin_run
+from batchrunner.store.files import open_owner, owned
 from batchrunner.store.owner import last_owner
+from batchrunner.store.queue import Queue
 from batchrunner.store.wishfile import send, wish_path
+from batchrunner.store.writer import Writer
 from running import MODEL, RunningCommand, WatchedLedger, command, job_file, paid_extra, rows, simulator_thread
+from store_helpers import at, report, requests, typed
 from store_helpers import building as building_store
-from store_helpers import report, requests, typed
 
 
 @pytest.fixture(autouse=True)
@@ -344,3 +355,51 @@ def test_the_end_of_a_run_answers_for_what_it_did_not_take(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="ended before it took effect"):
         telling.tell(store, owner, {"verb": "pause"})
     assert not wish_path(store).exists()
+
+
+def test_a_run_that_still_reads_its_job_file_obeys_stop(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    path.write_text("".join(f'{{"id": "r{i}", "prompt": "Question {i}"}}\n' for i in range(300_000)))
+    store = path.with_suffix(".db")
+    with simulator_thread() as (url, ledger):
+        run = start(path, url)
+        while not store.exists() or last_owner(store) is None:
+            assert run.process.poll() is None
+            time.sleep(0.01)
+        assert "still reading" in typed("tune", path).stdout
+        assert "still reading its job file" in typed("stop", path).stdout
+        assert run.finish().code == Exit.INTERRUPTED
+        assert ledger.arrivals == 0
+    assert not store.exists()
+
+
+async def test_limits_that_come_before_a_run_sends_are_kept_until_it_does(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.jsonl"
+    store = path.with_suffix(".db")
+    with building_store(store) as maker:
+        maker.take_in([])
+    notes: list[str] = []
+    with owned(store) as name:
+        stopper = Stopper(Stopping(), notes.append)
+        listener = Listener(store, name, stopper, SystemClock(), notes.append)
+        early = send(store, name, {"verb": "tune", "concurrency": 3})
+        assert early is not None
+        with contextlib.closing(open_owner(store)) as conn:
+            run_id = begin_run(
+                conn, {"version": "0", "host": "box", "pid": 1, "at": at("10:00:00")}, {}, at("11:00:00")
+            )
+            writer = Writer(conn, complain=notes.append)
+            async with listener.listening():
+                assert early.is_taken()
+                assert notes == []
+                queue, judge = Queue(conn), Judge(default_rules(), accept=frozenset(), official=False, rng=Random(1))
+                slots = Slots(50)
+                dispatcher = Dispatcher(queue, writer, judge, [], slots=slots, clock=SystemClock(), run_id=run_id)
+                async with writer.running():
+                    listener.sending(Sending(dispatcher, writer, run_id, {"rate": None, "concurrency": 50}))
+                    assert (slots.total, slots.free) == (3, 3)
+        early.close()
+    assert notes == ["from another terminal: concurrency from 50 to 3"]
+    assert [(c["wish"], c["now"]) for c in changes(path)] == [
+        (early.id, {"rate": None, "concurrency": 3, "paused": False})
+    ]

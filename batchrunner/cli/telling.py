@@ -48,16 +48,16 @@ def tell(store: Path, owner: Owner, asked: Mapping[str, Any]) -> Told:
     """
     deadline = time.monotonic() + PATIENCE_S
     with contextlib.closing(_send(store, owner, asked, deadline)) as sent:
-        return _answer_to(sent, store, owner, deadline)
+        return _answer_to(sent, store, owner, asked, deadline)
 
 
-def _answer_to(sent: Sent, store: Path, owner: Owner, deadline: float) -> Told:
+def _answer_to(sent: Sent, store: Path, owner: Owner, asked: Mapping[str, Any], deadline: float) -> Told:
     while time.monotonic() < deadline:
         lives = _still_owns(store, owner)  # before the rest: its last words are written before it goes
         if sent.is_taken() and (change := _on_record(store, sent.id)):
             return _answer(change)
         if not lives:
-            return _last_words(store, owner, sent)
+            return _last_words(store, owner, sent, asked)
         time.sleep(_LOOK_S)
     if sent.withdraw():
         raise StoreError(
@@ -88,8 +88,11 @@ def _answer(change: LiveChange) -> Told:
 
 
 def _on_record(store: Path, wish_id: str) -> LiveChange | None:
-    with Reader(store) as reader:
-        runs = reader.latest_runs(1)
+    try:
+        with Reader(store) as reader:
+            runs = reader.latest_runs(1)
+    except UsageError:  # a first import that is stopped leaves no store behind
+        return None
     return next((change for run in runs for change in run.changes if change.wish == wish_id), None)
 
 
@@ -98,9 +101,11 @@ def _still_owns(store: Path, owner: Owner) -> bool:
     return now is not None and now.name == owner.name and (now.lives or not now.is_here)
 
 
-def _last_words(store: Path, owner: Owner, sent: Sent) -> Told:
+def _last_words(store: Path, owner: Owner, sent: Sent, asked: Mapping[str, Any]) -> Told:
     """The run is over: what it took was taken by its end."""
-    sent.withdraw()
+    taken = not sent.withdraw()
     if change := _on_record(store, sent.id):
         return _answer(change)
+    if taken and asked["verb"] == "stop":
+        return Told("stop: the run is over; it was still reading its job file")
     raise UsageError(f"The run on {store} (process {owner.pid} on {owner.host}) ended before it took effect.")

@@ -121,24 +121,35 @@ def _ask_for(verb: str, jobfile: Path, db: Path | None, *, as_json: bool) -> Non
 def _ask(jobfile: Path, db: Path | None, tuning: "Tuning | None", verb: str, *, as_json: bool) -> None:
     """Tell the run *tuning*, or nothing, and show what is in force then."""
     store = find_store(jobfile, db)
-    with Reader(store):  # it is there, and a store
-        pass
-    owner = living_owner(store, verb, _resume(jobfile, db, tuning))
-    told = None if tuning is None else tell(store, owner, tuning.as_json())
     with Reader(store) as reader:
-        settings = reader.settings()
-    now = told.change.now if told and told.change else settings
-    now = {name: now.get(name) for name in ("concurrency", "rate")} | {"paused": bool(now.get("paused"))}
+        owner = living_owner(store, verb, _resume(jobfile, db, tuning))
+        now = _in_force(reader, owner)
+    told = None if tuning is None else tell(store, owner, tuning.as_json())
+    if told and told.change:
+        now = told.change.now
     if as_json:
         click.echo(json.dumps(_record(store, owner, told, now), indent=2))
         return
     if told is not None:
         say(visible(told.words))
-    if verb == "stop":
-        return
-    state = "; paused" if now["paused"] else ""
+    if verb != "stop":
+        say(visible(f"process {owner.pid} on {owner.host}: {_state(now)}"))
+
+
+def _in_force(reader: Reader, owner: Owner) -> dict[str, Any] | None:
+    """Return what is in force in the run of *owner*; None before it sends."""
+    run = next(iter(reader.latest_runs(1)), None)
+    if run is None or run.ended_at is not None or run.pid != owner.pid:
+        return None
+    settings = reader.settings()
+    return {name: settings.get(name) for name in ("concurrency", "rate")} | {"paused": run.is_paused}
+
+
+def _state(now: dict[str, Any] | None) -> str:
+    if now is None:
+        return "still reading its job file"
     rate = f"at most {now['rate']}" if now["rate"] else "no rate limit set"
-    say(visible(f"process {owner.pid} on {owner.host}: {rate}, {now['concurrency']} in flight{state}"))
+    return f"{rate}, {now['concurrency']} in flight{'; paused' if now['paused'] else ''}"
 
 
 def _resume(jobfile: Path, db: Path | None, tuning: "Tuning | None") -> str:
@@ -149,7 +160,7 @@ def _resume(jobfile: Path, db: Path | None, tuning: "Tuning | None") -> str:
     return shlex.join(words)
 
 
-def _record(store: Path, owner: Owner, told: Told | None, now: dict[str, Any]) -> dict[str, Any]:
+def _record(store: Path, owner: Owner, told: Told | None, now: dict[str, Any] | None) -> dict[str, Any]:
     change = dataclasses.asdict(told.change) if told and told.change else None
     return {
         "store": str(store),
