@@ -28,6 +28,7 @@ from batchrunner.progress import Silent
 from batchrunner.report import Job
 from batchrunner.settings import RunSettings
 from batchrunner.simulator import Simulator, parse_spec
+from batchrunner.store import owner
 from batchrunner.store.files import open_owner
 from virtual.figures import Figures, SeeingLedger
 from virtual.loop import START, VirtualClock, in_virtual_time
@@ -141,5 +142,5 @@ def _doors(server: VirtualServer) -> Iterator[None]:
         conn.execute("PRAGMA synchronous = OFF")
         return conn
 
-    with patch.object(runner, "opened", opened), patch.object(runner, "open_owner", unflushed):
+    with patch.object(runner, "opened", opened), patch.object(owner, "open_owner", unflushed):
         yield
