@@ -18,7 +18,7 @@ from batchrunner.assembly import assemble, sends_before
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, SystemClock, stamp
 from batchrunner.dispatcher import Dispatcher
-from batchrunner.endpoint import Endpoint, check_unchanged, opened
+from batchrunner.endpoint import Endpoint, Way, check_unchanged, opened
 from batchrunner.engines.live import LiveEngine
 from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
 from batchrunner.holding import held_by, waits_told
@@ -186,16 +186,7 @@ class _Session:
                 )
                 self._report.counts = dispatcher.counts
                 engine = LiveEngine(way.sender, files)
-                keeper = Keeper(
-                    dispatcher,
-                    writer,
-                    run_id,
-                    clock=self._clock,
-                    note=self._reporter.note,
-                    check_place=partial(check_place, self._job.store, self._place),
-                    renew=way.sender.renew,
-                    max_outage_s=self._settings.max_outage_s,
-                )
+                keeper = self._keeper(dispatcher, writer, run_id, way)
                 if self._listener is not None:
                     self._listener.sending(Sending(dispatcher, writer, run_id, self._settings.limits))
                 try:
@@ -221,6 +212,18 @@ class _Session:
                 group.start_soon(keeper.run)
                 await engine.run(dispatcher.take, dispatcher.settle)
                 group.cancel_scope.cancel()
+
+    def _keeper(self, dispatcher: Dispatcher, writer: Writer, run_id: int, way: Way) -> Keeper:
+        return Keeper(
+            dispatcher,
+            writer,
+            run_id,
+            clock=self._clock,
+            note=self._reporter.note,
+            check_place=partial(check_place, self._job.store, self._place),
+            renew=way.sender.renew,
+            max_outage_s=self._settings.max_outage_s,
+        )
 
     async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
         self._reporter.start(self._snapshot(dispatcher, before))
