@@ -154,6 +154,13 @@ def test_threads_work_in_place_and_take_virtual_time() -> None:
     assert was_shielded
 
 
+def test_what_arrived_in_an_outage_can_be_told() -> None:
+    figures = virtual_run(numbered(100), "latency=0.5,outage=3..5", at_rate("600/min"))
+    assert {one.arrival.status for one in figures.between(3, 5)} == {529}
+    assert {one.arrival.status for one in (*figures.between(0, 3), *figures.between(5, 999))} == {200}
+    assert (figures.succeeded, figures.failed) == (100, 0)
+
+
 def test_what_the_server_saw_can_be_looked_through() -> None:
     figures = virtual_run(numbered(5), "latency=1")
     assert [type(one) for one in figures.seen] == [Seen] * 5

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchrunner.errors import UsageError
 from batchrunner.simulator.catalogue import DEFAULT_MODELS
-from batchrunner.simulator.chance import Shape, Spread
+from batchrunner.simulator.chance import SIGMA, Shape, Spread
 from batchrunner.simulator.faults import FAULTS
 from batchrunner.simulator.shares import Tenant
 
@@ -34,6 +34,7 @@ class SimulatorSettings:
 
     latency: Spread = _LATENCY  #: Seconds from request to complete answer.
     output_tokens: Spread | None = None  #: Length of answers; None: one short line.
+    tokens_per_s: float | None = None  #: How fast answers are written, on top of the latency; None: at once.
     requests: Quota | None = None  #: Limits hold for each model on its own.
     input_tokens: Quota | None = None
     output_tokens_limit: Quota | None = None
@@ -110,17 +111,22 @@ def _probability(text: str) -> float:
 
 
 def _spread(text: str) -> Spread:
-    """Read `0.5`, `0.5..2` or `lognormal:1..10`."""
+    """Read `0.5`, `0.5..2`, `lognormal:1..10` or, with a sigma, `lognormal:17..4096:0.9`."""
     shape, colon, rest = text.partition(":")
     kind = Shape(shape) if colon else Shape.UNIFORM
-    low_text, dots, high_text = (rest if colon else text).partition("..")
+    ends, another, sigma = (rest if colon else text).partition(":")
+    low_text, dots, high_text = ends.partition("..")
     low = _number(low_text)
     high = _number(high_text) if dots else low
     if high < low:
         raise ValueError("the first number is above the second")
-    if kind is Shape.LOGNORMAL and low == 0:
+    if kind is Shape.UNIFORM:
+        if another:
+            raise ValueError("only a lognormal spread has a sigma")
+        return Spread(low, high)
+    if low == 0:
         raise ValueError("a lognormal spread starts above zero")
-    return Spread(low, high, kind)
+    return Spread(low, high, kind, _number(sigma) if another else SIGMA)
 
 
 def _per_minute(text: str) -> Quota:
@@ -202,4 +208,5 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "seed": ("seed", _whole),
     "key": ("api_key", str),
     "output_tokens": ("output_tokens", _spread),
+    "tokens_per_s": ("tokens_per_s", _positive),
 }
