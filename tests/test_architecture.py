@@ -42,7 +42,7 @@ LIBRARIES = {
     "aiolimiter": {"limiter"},
     "backoff": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"store", "runner", "loading", "preflight"},
+    "sqlite3": {"store", "runner", "assembly", "loading", "preflight"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }

@@ -86,7 +86,7 @@ def test_an_old_store_is_resumed_with_its_limits_and_loses_nothing(
         done = command("resume", store.name, "--progress", "plain", url=url, cwd=store.parent, key=KEY)
         assert done.code == Exit.SOME_FAILED, done.stderr
         sent = ledger.arrivals
-    assert "at most 6000/60s, 2 in flight" in done.stderr
+    assert "at most 6000/60s, at most 2 in flight" in done.stderr
     assert rows(store, "SELECT succeeded, failed FROM job") == [(10, 2)]
     assert sent == 9  # what was pending, and once more the one that fails at first
     assert rows(store, "SELECT * FROM results WHERE seq <= 3 ORDER BY seq, number") == answered
