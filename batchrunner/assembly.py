@@ -3,6 +3,7 @@
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from batchrunner.audience import Audience
@@ -23,22 +24,24 @@ from batchrunner.store.writer import Writer
 _PERIOD_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run works with, whatever it works on."""
+
+    settings: RunSettings
+    clock: Clock
+    rng: random.Random
+    audience: Audience
+
+
 def assemble(
-    settings: RunSettings,
-    way: Way,
-    queue: Queue,
-    writer: Writer,
-    *,
-    run_id: int,
-    clock: Clock,
-    rng: random.Random,
-    audience: Audience,
-    sent_before: Mapping[str, Sequence[str]],
+    means: Means, way: Way, queue: Queue, writer: Writer, *, run_id: int, sent_before: Mapping[str, Sequence[str]]
 ) -> Dispatcher:
     """Return the dispatcher of a run with a lane for each model class that has something pending.
 
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
     """
+    settings, clock, rng = means.settings, means.clock, means.rng
     judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng)
     lanes = []
     for name in queue.model_classes():
@@ -49,7 +52,7 @@ def assemble(
         instants = [min(now, monotonic_of(clock, at)) for at in sent_before.get(lane.name, ())]
         lane.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
-    return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=audience)
+    return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=means.audience)
 
 
 def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[str, list[str]]:

@@ -109,6 +109,7 @@ class Keeper:
                 self._wake_up(now, slept_s)
             for watched in self._watched:
                 self._look(watched, now)
+            self._dispatcher.slots.nudge()
 
     def _is_in_place(self) -> bool:
         """Pay for no answers that nobody would find again."""

@@ -147,8 +147,7 @@ class Limiter:
         self.flow.requests.retune(limits.rate)
         self.flow.inputs.retune(now, limits.itpm)
         self.flow.outputs.retune(now, limits.otpm)
-        self.flow.concurrency.cap = limits.cap
-        self.flow.concurrency.cautious_cap = limits.cautious_cap
+        self.flow.concurrency.permit(limits.cap, limits.cautious_cap)
         if self._pacing is not None:
             self._pacing.cancel()
         self.notify()

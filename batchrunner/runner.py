@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner import __version__
-from batchrunner.assembly import assemble, sends_before
+from batchrunner.assembly import Means, assemble, sends_before
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, SystemClock, stamp
 from batchrunner.dispatcher import Dispatcher
@@ -173,24 +173,13 @@ class _Session:
                 banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])
             )
             async with writer.running():
-                dispatcher = assemble(
-                    self._settings,
-                    way,
-                    queue,
-                    writer,
-                    run_id=run_id,
-                    clock=self._clock,
-                    rng=self._rng,
-                    audience=self._audience,
-                    sent_before=sent_before,
-                )
-                self._report.counts = dispatcher.counts
-                engine = LiveEngine(way.sender, files)
+                means = Means(self._settings, self._clock, self._rng, self._audience)
+                dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=sent_before)
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 if self._listener is not None:
-                    self._listener.sending(Sending(dispatcher, writer, run_id, self._settings.limits))
+                    self._listener.sending(Sending(dispatcher, writer, run_id, limits))
                 try:
-                    await self._until_done(dispatcher, engine, keeper, before)
+                    await self._until_done(dispatcher, LiveEngine(way.sender, files), keeper, before)
                 except BaseException as error:
                     is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
                     self._report.ending = "interrupted" if is_cancelled else "failed"
@@ -199,19 +188,8 @@ class _Session:
                 finally:
                     dispatcher.give_back()
                     keeper.write_minutes()
-                    self._report.waits = waits_told(dispatcher.lanes, self._clock.monotonic() - keeper.began_at)
-                    self._end(dispatcher, writer, run_id)
+                    self._end(dispatcher, writer, run_id, keeper.began_at)
             writer.check()  # waiters that were cancelled have not heard of it
-
-    async def _until_done(self, dispatcher: Dispatcher, engine: LiveEngine, keeper: Keeper, before: Totals) -> None:
-        with anyio.CancelScope() as working:
-            self._stopper.watch_over(working, partial(_drain, dispatcher))
-            async with anyio.create_task_group() as group:
-                group.start_soon(dispatcher.run)
-                group.start_soon(self._show, dispatcher, before)
-                group.start_soon(keeper.run)
-                await engine.run(dispatcher.take, dispatcher.settle)
-                group.cancel_scope.cancel()
 
     def _keeper(self, dispatcher: Dispatcher, writer: Writer, run_id: int, way: Way) -> Keeper:
         return Keeper(
@@ -224,6 +202,16 @@ class _Session:
             renew=way.sender.renew,
             max_outage_s=self._settings.max_outage_s,
         )
+
+    async def _until_done(self, dispatcher: Dispatcher, engine: LiveEngine, keeper: Keeper, before: Totals) -> None:
+        with anyio.CancelScope() as working:
+            self._stopper.watch_over(working, partial(_drain, dispatcher))
+            async with anyio.create_task_group() as group:
+                group.start_soon(dispatcher.run)
+                group.start_soon(self._show, dispatcher, before)
+                group.start_soon(keeper.run)
+                await engine.run(dispatcher.take, dispatcher.settle)
+                group.cancel_scope.cancel()
 
     async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
         self._reporter.start(self._snapshot(dispatcher, before))
@@ -257,8 +245,10 @@ class _Session:
         settings = {**self._settings.as_record(), **record}
         return begin_run(conn, run, settings, stamp(now + timedelta(seconds=_LATEST_DUE_S)))
 
-    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int) -> None:
+    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, began_at: float) -> None:
         report = self._report
+        report.counts = dispatcher.counts
+        report.waits = waits_told(dispatcher.lanes, self._clock.monotonic() - began_at)
         if report.reason is not None:
             pass
         elif dispatcher.halts:

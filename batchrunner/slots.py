@@ -31,8 +31,12 @@ class Slots:
         self.total = total
         self._freed.set()
 
+    def nudge(self) -> None:
+        """Let whoever waits ask again: time alone may have made room."""
+        self._freed.set()
+
     async def freed(self) -> None:
-        """Wait until one is given back or there is more room."""
+        """Wait until one is given back, there is more room, or somebody says to ask again."""
         if self._freed.is_set():
             self._freed = anyio.Event()
         await self._freed.wait()

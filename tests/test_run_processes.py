@@ -119,7 +119,7 @@ def test_a_third_interrupt_leaves_at_once_even_if_the_store_is_stuck(tmp_path: P
     path = job_file(tmp_path / "jobs.jsonl", [f"[[sim:delay=300]] slow {i}" for i in range(SLOTS)])
     store = path.with_suffix(".db")
     with simulator_thread() as (url, ledger):
-        run = start(path, url, "--rpm", "60000")  # without a rate the first answers decide how many go out
+        run = start(path, url)
         ledger.wait_until(lambda ledger: ledger.arrivals == SLOTS)
         with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as browser:
             browser.execute("BEGIN IMMEDIATE")
@@ -146,7 +146,7 @@ def test_sigterm_drains_and_says_so_by_its_exit_code(tmp_path: Path) -> None:
 def test_a_drain_that_is_over_cancels_what_is_still_in_flight(tmp_path: Path) -> None:
     path = job_file(tmp_path / "jobs.jsonl", [f"[[sim:delay=300]] slow {i}" for i in range(SLOTS)])
     with simulator_thread() as (url, ledger):
-        run = start(path, url, "--rpm", "60000", "--drain", "0.2")
+        run = start(path, url, "--drain", "0.2")
         ledger.wait_until(lambda ledger: ledger.arrivals == SLOTS)
         run.signal(signal.SIGINT)
         run.finish(20)

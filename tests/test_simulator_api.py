@@ -58,6 +58,13 @@ def test_a_streamed_request_gets_events_over_the_whole_latency() -> None:
     assert reply.delay_s + reply.gap_s * (len(reply.chunks) - 1) == pytest.approx(2)
 
 
+def test_a_long_answer_takes_as_long_as_it_takes_to_write() -> None:
+    simulator = Simulator(parse_spec("latency=0.5,tokens_per_s=10"))
+    assert ask(simulator, {**PARAMS, "system": "[[sim:long=40]]"}).delay_s == 4.5
+    assert ask(simulator, {**PARAMS, "system": "[[sim:long=40]] [[sim:delay=2]]"}).delay_s == 2
+    assert ask(simulator, {**PARAMS, "system": "[[sim:529]]"}).delay_s == 0
+
+
 def test_a_marker_sets_the_latency() -> None:
     assert ask(Simulator(), {**PARAMS, "system": "[[sim:delay=1.5]]"}).delay_s == 1.5
 

@@ -20,7 +20,7 @@ def test_every_setting_is_read() -> None:
     settings = parse_spec(
         "latency=0.5..2, rpm=4000, itpm=2e6, otpm=400000, bucket_s=10, strict=1, seed=7, key=sk-test, "
         "output_tokens=lognormal:50..1000, retry_after=0.25, concurrency=9, outage=10..70, 429=0.02,reset=0.01, "
-        "tenant=75..195:0.5, output_limit=reserved, accelerate=60, headers=0"
+        "tokens_per_s=70, tenant=75..195:0.5, output_limit=reserved, accelerate=60, headers=0"
     )
     assert settings == SimulatorSettings(
         latency=Spread(0.5, 2.0),
@@ -36,6 +36,7 @@ def test_every_setting_is_read() -> None:
         output_tokens=Spread(50, 1000, Shape.LOGNORMAL),
         retry_after_s=0.25,
         faults={"429": 0.02, "reset": 0.01},
+        tokens_per_s=70,
         tenant=Tenant(75, 195, 0.5),
         reserve_output=True,
         accelerate_s=60,
@@ -66,6 +67,10 @@ def test_a_rate_names_its_period(text: str, quota: Quota) -> None:
         "latency=-1",
         "latency=normal:1..2",
         "latency=lognormal:0..2",
+        "latency=1..2:0.5",
+        "latency=lognormal:1..2:x",
+        "latency=lognormal:1..2:0.5:1",
+        "tokens_per_s=0",
         "rpm=0",
         "rpm=inf",
         "rpm=1,rate=1/s",
@@ -142,3 +147,11 @@ def test_a_lognormal_latency_of_1_to_10_s_is_3_9_s_in_the_mean() -> None:
     spread = parse_spec("latency=lognormal:1..10").latency
     drawn = [spread.at(draw(1, "body", number)) for number in range(20_000)]
     assert sum(drawn) / len(drawn) == pytest.approx(3.9, abs=0.1)
+
+
+def test_a_lognormal_length_of_mean_400_and_p95_1172_can_be_said() -> None:
+    spread = parse_spec("output_tokens=lognormal:17.38..4096:0.9").output_tokens
+    assert spread == Spread(17.38, 4096, Shape.LOGNORMAL, 0.9)
+    drawn = sorted(spread.at(draw(1, "body", number)) for number in range(20_000))
+    assert sum(drawn) / len(drawn) == pytest.approx(398, abs=8)
+    assert drawn[19_000] == pytest.approx(1172, abs=40)

@@ -16,11 +16,11 @@ import pytest
 from batchrunner.cli import telling
 from batchrunner.clock import SystemClock
 from batchrunner.dispatcher import Dispatcher
-from batchrunner.slots import Slots
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.policy.judge import Judge
 from batchrunner.retuning import Listener, Sending
-from batchrunner.settings import Stopping, default_rules
+from batchrunner.settings import Limits, Stopping, default_rules
+from batchrunner.slots import Slots
 from batchrunner.stopping import Stopper
 from batchrunner.store.changes import begin_run
 from batchrunner.store.files import open_owner, owned
@@ -37,6 +37,12 @@ from store_helpers import building as building_store
 def _nothing_left_running() -> Iterator[None]:
     yield
     RunningCommand.end_all()
+
+
+def in_force(**named: Any) -> dict[str, Any]:
+    """Return what `tune` shows where nothing but *named* is set."""
+    unset = {"rate": None, "concurrency": None, "itpm": None, "otpm": None, "burst": False, "paused": False}
+    return {**unset, **named}
 
 
 def start(path: Path, url: str, *options: str) -> RunningCommand:
@@ -70,7 +76,7 @@ def test_a_higher_rate_is_felt_at_once(tmp_path: Path) -> None:
         found = report("tune", path, "--rpm", "6000")
         ledger.wait_until(lambda ledger: ledger.arrivals >= 20)
         assert time.monotonic() - told < 5, "a second is promised; the rest is for a slow machine"
-        assert found["in_force"] == {"concurrency": 50, "rate": "6000/60s", "paused": False}
+        assert found["in_force"] == in_force(rate="6000/60s")
         assert found["answer"] == "rate from 2/60s to 6000/60s"
         assert found["pid"] == run.process.pid
         assert typed("stop", path).exit_code == Exit.OK
@@ -141,7 +147,7 @@ def test_a_pause_sends_nothing_while_what_is_in_flight_finishes_and_ends_when_to
         assert report("pause", path)["in_force"]["paused"] is True
         sent = ledger.arrivals
         # Other limits are taken in and end no pause; the slow one's end is seconds away.
-        assert report("tune", path, "-j", "20")["in_force"] == {"concurrency": 20, "rate": None, "paused": True}
+        assert report("tune", path, "-j", "20")["in_force"] == in_force(concurrency=20, paused=True)
         ledger.wait_until(drained)
         assert ledger.arrivals <= sent + 10
         assert "nothing new is sent" in typed("status", path).stdout
@@ -189,8 +195,8 @@ def test_a_resumed_run_keeps_what_it_was_tuned_to(tmp_path: Path) -> None:
         assert typed("stop", path).exit_code == Exit.OK
         run.finish()
         again = RunningCommand("resume", path.name, "--progress", "plain", url=url, cwd=tmp_path)
-        assert "at most 90/1s, 7 in flight" in again.wait_for_note("at most")
-        assert report("tune", path)["in_force"] == {"concurrency": 7, "rate": "90/1s", "paused": False}
+        assert "at most 90/1s, at most 7 in flight" in again.wait_for_note("at most")
+        assert report("tune", path)["in_force"] == in_force(concurrency=7, rate="90/1s")
         assert report("tune", path, "--rpm", "auto")["in_force"]["rate"] is None
         assert changes(path)[-1]["what"] == "rate from 90/1s to auto"
         again.signal(signal.SIGINT)
@@ -310,7 +316,7 @@ def test_more_slots_than_the_system_allows_are_refused_and_nothing_changes(tmp_p
             ledger.wait_until(lambda ledger: ledger.ends >= 1)
             with pytest.raises(UsageError, match=r"The run has refused: .*open files"):
                 typed("tune", path, "-j", "5000", "--rpm", "60")
-            assert report("tune", path)["in_force"] == {"concurrency": 5, "rate": "600/60s", "paused": False}
+            assert report("tune", path)["in_force"] == in_force(concurrency=5, rate="600/60s")
         finally:
             run.signal(signal.SIGINT)
             assert run.finish().code == Exit.INTERRUPTED
@@ -397,10 +403,8 @@ async def test_limits_that_come_before_a_run_sends_are_kept_until_it_does(tmp_pa
                 slots = Slots(50)
                 dispatcher = Dispatcher(queue, writer, judge, [], slots=slots, clock=SystemClock(), run_id=run_id)
                 async with writer.running():
-                    listener.sending(Sending(dispatcher, writer, run_id, {"rate": None, "concurrency": 50}))
+                    listener.sending(Sending(dispatcher, writer, run_id, Limits(concurrency=50)))
                     assert (slots.total, slots.free) == (3, 3)
         early.close()
     assert notes == ["from another terminal: concurrency from 50 to 3"]
-    assert [(c["wish"], c["now"]) for c in changes(path)] == [
-        (early.id, {"rate": None, "concurrency": 3, "paused": False})
-    ]
+    assert [(c["wish"], c["now"]) for c in changes(path)] == [(early.id, in_force(concurrency=3))]

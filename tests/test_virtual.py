@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import anyio
 import pytest
@@ -11,9 +12,11 @@ from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
 from batchrunner.simulator import Simulator, parse_spec
+from running import rows
 from virtual import (
     Figures,
     Line,
+    Scene,
     SeeingLedger,
     Seen,
     VirtualClock,
@@ -151,6 +154,13 @@ def test_threads_work_in_place_and_take_virtual_time() -> None:
     assert was_shielded
 
 
+def test_what_arrived_in_an_outage_can_be_told() -> None:
+    figures = virtual_run(numbered(100), "latency=0.5,outage=3..5", at_rate("600/min"))
+    assert {one.arrival.status for one in figures.between(3, 5)} == {529}
+    assert {one.arrival.status for one in (*figures.between(0, 3), *figures.between(5, 999))} == {200}
+    assert (figures.succeeded, figures.failed) == (100, 0)
+
+
 def test_what_the_server_saw_can_be_looked_through() -> None:
     figures = virtual_run(numbered(5), "latency=1")
     assert [type(one) for one in figures.seen] == [Seen] * 5
@@ -158,3 +168,20 @@ def test_what_the_server_saw_can_be_looked_through() -> None:
     assert figures.seen == sorted(figures.seen, key=lambda one: one.at)
     with pytest.raises(ValueError, match="no such limit"):
         _ = figures.goodput
+
+
+def test_a_task_beside_the_run_sees_it_and_ends_with_it() -> None:
+    """Such a task may wish for something, or send the machine to sleep: the server's clock goes on meanwhile."""
+    seen: list[int] = []
+
+    async def beside(scene: Scene) -> None:
+        await anyio.sleep(5)
+        seen.append(len(rows(scene.store, "SELECT 1 FROM attempts")))
+        scene.clock.suspend(100)
+        await anyio.sleep_forever()
+
+    figures = virtual_run(numbered(60), "latency=1", at_rate("300/min"), beside=beside)
+    assert 20 <= seen[0] <= 30
+    at = [one.at for one in figures.seen]
+    assert max(later - sooner for sooner, later in pairwise(at)) > 100
+    assert 112 < figures.seconds < 125, "ten of them on the way back to the full pace"

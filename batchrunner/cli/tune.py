@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchrunner.tuning import Tuning
 
 _TOKENS = {"itpm": "input", "otpm": "output"}
-_LIMITS = ("concurrency", "rate", *_TOKENS)
+_LIMITS = ("rate", "concurrency", *_TOKENS, "burst")
 
 
 class _NumberOrAuto(click.ParamType[int | str]):
@@ -54,12 +54,12 @@ class _NumberOrAuto(click.ParamType[int | str]):
 def tune(
     jobfile: Path,
     db: Path | None,
+    *,
     slots: int | None,
     per_minute: int | str | None,
     per_period: str | None,
     inputs: str | None,
     outputs: str | None,
-    *,
     as_json: bool,
 ) -> None:
     """Change the limits of the run that works on JOBFILE, or show which are in force.
@@ -77,14 +77,10 @@ def tune(
     if isinstance(per_minute, int):
         per_period = f"{per_minute}/min"
     rate = as_rate(per_period or str(per_minute)) if per_period or per_minute else None
-    wish = {
-        "concurrency": slots,
-        "rate": rate,
-        "itpm": as_tokens("--itpm", inputs),
-        "otpm": as_tokens("--otpm", outputs),
-    }
-    named = {name: value for name, value in wish.items() if value is not None}
-    _ask(jobfile, db, Tuning(**named) if named else None, "tune", as_json=as_json)
+    itpm, otpm = as_tokens("--itpm", inputs), as_tokens("--otpm", outputs)
+    is_named = any(limit is not None for limit in (slots, rate, itpm, otpm))
+    tuning = Tuning(concurrency=slots, rate=rate, itpm=itpm, otpm=otpm) if is_named else None
+    _ask(jobfile, db, tuning, "tune", as_json=as_json)
 
 
 @click.command()

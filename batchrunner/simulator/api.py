@@ -99,9 +99,7 @@ class Simulator:
         if (refusal := self._limits.admit(model, call.prompt.tokens, max_tokens, call.now)) is not None:
             return self._recorded(call, "limited", self._limited(call, refusal))
         answer = self._answer(call)
-        latency_s = self._latency_s(call)
-        if self.settings.tokens_per_s is not None and call.marks.delay_s is None:
-            latency_s += answer.output_tokens / self.settings.tokens_per_s
+        latency_s = self._latency_s(call) + self._writing_s(call, answer)
         paid = fault is None or fault.paid
         self._limits.answering(model, answer.output_tokens if paid else 0, max_tokens, call.now, latency_s)
         reply = self._carrying(call, answer, latency_s)
@@ -181,6 +179,10 @@ class Simulator:
         if call.marks.delay_s is not None:
             return call.marks.delay_s
         return self.settings.latency.at(self._draw(call, "latency"))
+
+    def _writing_s(self, call: _Call, answer: Answer) -> float:
+        speed = self.settings.tokens_per_s
+        return 0.0 if speed is None or call.marks.delay_s is not None else answer.output_tokens / speed
 
     def _draw(self, call: _Call, purpose: str) -> float:
         return draw(self.settings.seed, call.prompt.body_sha256, call.attempt, purpose)

@@ -7,8 +7,7 @@ from enum import StrEnum
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
-#: Of the lognormal, unless it says its own: with 1..10 s the mean is about 3.9 s, as measured answers are spread.
-SIGMA = 0.7
+SIGMA = 0.7  #: Of the lognormal: with 1..10 s the mean is about 3.9 s, as measured answers are spread.
 
 
 def draw(seed: int, *what_for: object) -> float:
@@ -32,7 +31,7 @@ class Spread:
     low: float
     high: float
     shape: Shape = Shape.UNIFORM
-    sigma: float = SIGMA  #: Of the lognormal: how far it spreads.
+    sigma: float = SIGMA  #: Of the lognormal.
 
     def at(self, chance: float) -> float:
         """Return the value that belongs to *chance*, a number in [0, 1)."""

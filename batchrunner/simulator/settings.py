@@ -33,8 +33,8 @@ class SimulatorSettings:
     """A simulator's character. The defaults: answers after 50 ms, no limits, no faults, any credential."""
 
     latency: Spread = _LATENCY  #: Seconds from request to complete answer.
-    tokens_per_s: float | None = None  #: Tokens of output take so long on top; None: no time at all.
     output_tokens: Spread | None = None  #: Length of answers; None: one short line.
+    tokens_per_s: float | None = None  #: How fast answers are written, on top of the latency; None: at once.
     requests: Quota | None = None  #: Limits hold for each model on its own.
     input_tokens: Quota | None = None
     output_tokens_limit: Quota | None = None
@@ -111,19 +111,22 @@ def _probability(text: str) -> float:
 
 
 def _spread(text: str) -> Spread:
-    """Read `0.5`, `0.5..2`, `lognormal:1..10` or, with a spread of its own, `lognormal0.9:17..4096`."""
+    """Read `0.5`, `0.5..2`, `lognormal:1..10` or, with a sigma, `lognormal:17..4096:0.9`."""
     shape, colon, rest = text.partition(":")
-    name = shape.rstrip("0123456789.")
-    kind = Shape(name) if colon else Shape.UNIFORM
-    sigma = _positive(shape.removeprefix(name)) if colon and name != shape else SIGMA
-    low_text, dots, high_text = (rest if colon else text).partition("..")
+    kind = Shape(shape) if colon else Shape.UNIFORM
+    ends, another, sigma = (rest if colon else text).partition(":")
+    low_text, dots, high_text = ends.partition("..")
     low = _number(low_text)
     high = _number(high_text) if dots else low
     if high < low:
         raise ValueError("the first number is above the second")
-    if kind is Shape.LOGNORMAL and low == 0:
+    if kind is Shape.UNIFORM:
+        if another:
+            raise ValueError("only a lognormal spread has a sigma")
+        return Spread(low, high)
+    if low == 0:
         raise ValueError("a lognormal spread starts above zero")
-    return Spread(low, high, kind, sigma)
+    return Spread(low, high, kind, _number(sigma) if another else SIGMA)
 
 
 def _per_minute(text: str) -> Quota:
@@ -189,7 +192,6 @@ def _charging(text: str) -> bool:
 
 _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "latency": ("latency", _spread),
-    "tokens_per_s": ("tokens_per_s", _positive),
     "rpm": ("requests", _per_minute),
     "rate": ("requests", _rate),
     "itpm": ("input_tokens", _per_minute),
@@ -206,4 +208,5 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "seed": ("seed", _whole),
     "key": ("api_key", str),
     "output_tokens": ("output_tokens", _spread),
+    "tokens_per_s": ("tokens_per_s", _positive),
 }

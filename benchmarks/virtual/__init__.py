@@ -1,7 +1,7 @@
 """Whole runs in virtual time: the real runner on the pure simulator, with neither sockets nor waiting."""
 
 from virtual.figures import Figures, SeeingLedger, Seen
-from virtual.harness import Line, World, numbered, virtual_run
+from virtual.harness import Line, Scene, World, numbered, virtual_run
 from virtual.loop import VirtualClock, VirtualLoop, in_virtual_time
 from virtual.network import VirtualServer
 from virtual.threads import inline_threads
@@ -9,6 +9,7 @@ from virtual.threads import inline_threads
 __all__ = [
     "Figures",
     "Line",
+    "Scene",
     "SeeingLedger",
     "Seen",
     "VirtualClock",

@@ -81,7 +81,8 @@ class InSlot(Client):
         async def work() -> None:
             nonlocal given_up
             for body in waiting:
-                given_up += not await self._sent(body, post)
+                is_sent = await self._sent(body, post)
+                given_up += not is_sent  # in a statement of its own: others count meanwhile
 
         async with anyio.create_task_group() as group:
             for _ in range(self.workers):

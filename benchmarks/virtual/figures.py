@@ -77,6 +77,10 @@ class Figures:
         """Return the arrivals that passed the limits, of *model* or of all."""
         return [one for one in self.seen if one.arrival.accepted and model in {None, one.arrival.model}]
 
+    def between(self, start: float, end: float) -> list[Seen]:
+        """Return what arrived from *start* to before *end*, in seconds from the start of the run."""
+        return [one for one in self.seen if start <= one.at < end]
+
     def max_in_window(self, period_s: float = 60.0) -> int:
         """Return the most accepted arrivals in any half-open period."""
         return self.simulator.ledger.max_in_window(period_s)
