@@ -80,7 +80,10 @@ def test_no_span_grants_more_than_the_depth_and_what_is_refilled_in_it(traffic: 
     granted: list[tuple[float, float]] = []
     for need, _, pause in traffic:
         clock += pause
-        now = max(now, account.admit_at(clock, need), clock)
+        now = max(now, clock)
+        account.level(clock)  # may lie behind
+        while (at := account.admit_at(now, need)) > now:
+            now = at
         account.reserve(now, need)
         granted.append((now, need))
     for first, (since, _) in enumerate(granted):
@@ -97,9 +100,9 @@ def test_whatever_is_settled_in_whatever_order_the_level_is_what_was_refilled_le
     traffic: list[tuple[float, float, float]], chance: object
 ) -> None:
     """At most that: what would stand above the brim is lost."""
-    account, clock, latest = TokenAccount(PER_MINUTE), 0.0, 0.0
+    account, clock, latest = emptied(0.0), 0.0, 0.0
     open_: list[tuple[float, float]] = []
-    used_in_all = reserved_now = 0.0
+    used_in_all, reserved_now = account.depth, 0.0
     for need, used, pause in traffic:
         clock += pause
         latest = max(latest, clock)
