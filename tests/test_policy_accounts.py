@@ -74,7 +74,9 @@ def test_a_need_waits_at_most_for_the_debt_before_it_and_one_depth(per_minute: f
 
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(_TRAFFIC)
-def test_no_span_grants_more_than_the_depth_and_what_is_refilled_in_it(traffic: list[tuple[float, float, float]]) -> None:
+def test_no_span_grants_more_than_the_depth_and_what_is_refilled_in_it(
+    traffic: list[tuple[float, float, float]],
+) -> None:
     """Each start waits for its instant. A start goes at most its own need beyond the level, so that comes on top once."""
     account, now, clock = TokenAccount(PER_MINUTE), 0.0, 0.0
     granted: list[tuple[float, float]] = []
