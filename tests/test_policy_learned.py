@@ -1,6 +1,7 @@
 """The learned rate: cut once by refusals, held, and climbing back to its ceiling, never above it."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -57,7 +58,7 @@ def test_it_is_held_for_twenty_seconds_and_climbs_then() -> None:
 def test_it_climbs_steadily_and_ever_more_steeply() -> None:
     learned = cut_at(0.0, accepted=1.0)
     rates = [learned.at(HOLD_S + n) for n in range(60)]
-    steps = [after - before for before, after in zip(rates, rates[1:], strict=False)]
+    steps = [after - before for before, after in pairwise(rates)]
     assert all(step > 0 for step in steps)
     assert steps == sorted(steps)
 
