@@ -162,6 +162,16 @@ def test_json_answers_become_columns_and_others_stay_text(store: StoreMaker) -> 
     assert table(written(store, Format.CSV, chosen))[1] == ["-1.5", "a"]
 
 
+def test_chosen_columns_of_answers_may_come_before_the_answers(store: StoreMaker) -> None:
+    store.take_in([request("a", 1, metadata={"answer.city": "!"}), request("b", 2)])
+    store.begin()
+    chosen = Options(flatten=True, columns=("custom_id", "answer.city", "answer.n"))
+    assert table(written(store, Format.CSV, chosen))[1:] == [["a", "!", ""], ["b", "", ""]]
+    store.settle("b", answer('{"city": "Graz"}'))
+    with pytest.raises(UsageError, match=r"no column answer\.n"):
+        written(store, Format.CSV, chosen)
+
+
 def test_only_chosen_rows_make_columns(store: StoreMaker) -> None:
     store.take_in(requests(2))
     store.begin()

@@ -1,8 +1,10 @@
 """Job definitions: `jobs/x.toml` names input, template, defaults, limits and rules; every key of it is checked."""
 
+import csv
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ class Definition:
             **{key: self.request[key] for key in self._named()},
             **{key: value for key, value in self.run.items() if key != "timeout_s"},
             "fmt": self.export.get("format"),
-            "columns": ",".join(columns) if columns else None,
+            "columns": _joined(columns) if columns else None,
+            "flatten": self.export.get("flatten"),
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -63,6 +66,13 @@ class Definition:
     def _named(self) -> list[str]:
         # A system prompt may also be a list of blocks, which only --set takes.
         return [key for key in _NAMED if key in self.request and not isinstance(self.request[key], list)]
+
+
+def _joined(columns: Sequence[str]) -> str:
+    """Return *columns* as `--columns` takes them: a name with a comma or a quote in it stands in quotes."""
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(columns)
+    return line.getvalue()
 
 
 def is_definition(path: Path) -> bool:

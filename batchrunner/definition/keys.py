@@ -183,7 +183,7 @@ TOP: Mapping[str, Check] = {
 TABLES: Mapping[str, Mapping[str, Check]] = {
     "request": {name: _parameter(name) for name in MESSAGES_PARAMETERS - {"messages"}},
     "limits": {"rpm": _whole(1, 10**9), "rate": _rate, "concurrency": _whole(1, LARGEST_CONCURRENCY)},
-    "export": {"columns": _texts, "format": _one_of("csv", "jsonl", "batch-results")},
+    "export": {"columns": _texts, "flatten": _switch, "format": _one_of("csv", "jsonl", "batch-results")},
     "run": {
         "timeout_s": _seconds(zero=False),
         "drain_s": _seconds(zero=True),
