@@ -18,7 +18,7 @@ LEVELS = (
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "choices"},
     {"dispatcher", "preflight"},
     {"report"},
     {"runner", "streaming", "threaded", "wishes"},

@@ -178,6 +178,16 @@ def test_a_definition_runs_stores_beside_itself_and_every_verb_takes_it(tmp_path
     assert "at most 100/1s, 2 in flight" in rerun.stderr
 
 
+def test_flags_win_over_a_system_prompt_of_several_blocks(tmp_path: Path) -> None:
+    job_file(tmp_path / "data" / "rows.jsonl", [{"q": "one"}])
+    blocks = 'system = [{ type = "text", text = "S" }]\nstop_sequences'
+    definition(tmp_path, WHOLE.replace("stop_sequences", blocks))
+    done = command("run", "job.toml", "--simulate", "--system", "Be brief.", cwd=tmp_path, key=None)
+    assert done.code == 0, done.stderr
+    [(params,)] = rows(tmp_path / "job.db", "SELECT params FROM inputs")
+    assert json.loads(params)["system"] == "Be brief."
+
+
 def test_what_it_says_of_an_export_gives_way_to_flags_and_to_lines_of_a_form_of_their_own(tmp_path: Path) -> None:
     job_file(tmp_path / "data" / "rows.jsonl", [{"q": "one", "id": "a", "n,m": 1}])
     wide = WHOLE.replace('["custom_id", "text"]', '["custom_id", "n,m", "answer.x"]\nflatten = true')

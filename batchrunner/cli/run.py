@@ -1,7 +1,5 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
-import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +9,8 @@ from batchrunner.advice import MENDABLE
 from batchrunner.cli import options
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
-from batchrunner.store.files import open_reader, store_path
+from batchrunner.store.files import store_path
+from batchrunner.store.history import last_settings
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
@@ -57,7 +56,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store}, given, last_settings(store))
 
 
 @click.command()
@@ -100,7 +99,7 @@ def retry(
         classes = MENDABLE
     store = db or store_path(jobfile)
     selection = Selection(classes, ids, parse_patch(given["settings"]))
-    return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store, "put_back": selection}, given, last_settings(store))
 
 
 def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
@@ -110,7 +109,8 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
     from batchrunner.settings import default_max_tokens
 
     definition = options.named_definition()
-    extra = parse_settings((*(definition.settings() if definition else ()), *given["settings"]))
+    flags = {name for name in ("model", "max_tokens", "system") if given[name] is not None}
+    extra = parse_settings((*(definition.settings(flags) if definition else ()), *given["settings"]))
     defaults = Defaults(
         model=given["model"],
         max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),
@@ -211,11 +211,3 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
     names = ("ids", "sample", "shuffle", "seed")
     return Sampling(**{name: given[name] for name in names if name in given})
-
-
-def _last_settings(store: Path) -> dict[str, Any]:
-    """Return the settings on record of the latest run: limits and rules only, never an address."""
-    with contextlib.closing(open_reader(store)) as conn:
-        row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    settings = json.loads(row[0]) if row else {}
-    return settings if isinstance(settings, dict) else {}

@@ -2,7 +2,7 @@
 
 import csv
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
@@ -17,6 +17,9 @@ SUFFIX = ".toml"
 _LARGEST_BYTES = 1 << 20
 #: Parameters with an option of their own on the command line; all others go through `--set`.
 _NAMED = ("model", "max_tokens", "system")
+#: Names of options that are other names in Python.
+_KEYWORDS = {"form": "format"}
+_OF_EXPORTS = frozenset({"fmt", "columns", "flatten"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,9 @@ class Definition:
     export: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
 
-    def settings(self) -> tuple[str, ...]:
-        """Return the parameters that have no option of their own, as `--set` takes them."""
-        return tuple(f"{key}={compact(value)}" for key, value in self.request.items() if key not in self._named())
+    def settings(self, without: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the parameters that have no option of their own, as `--set` takes them, but those named in *without*."""
+        return tuple(f"{key}={compact(value)}" for key, value in self._others().items() if key not in without)
 
     def options(self) -> dict[str, Any]:
         """Return what it says under the names of the command line's parameters; flags win over them."""
@@ -62,6 +65,14 @@ class Definition:
             "timeout_s": self.run.get("timeout_s"),
         }
         return {key: value for key, value in record.items() if value}
+
+    def keywords(self) -> dict[str, Any]:
+        """Return what it says of a run under the names of the keywords in Python."""
+        said = {**self.options(), **self.limits_record(), "params": self._others()}
+        return {_KEYWORDS.get(key, key): value for key, value in said.items() if key not in _OF_EXPORTS}
+
+    def _others(self) -> dict[str, Any]:
+        return {key: value for key, value in self.request.items() if key not in self._named()}
 
     def _named(self) -> list[str]:
         # A system prompt may also be a list of blocks, which only --set takes.

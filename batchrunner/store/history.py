@@ -1,10 +1,13 @@
 """The runs that worked on a store, as `runs` lists them."""
 
+import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from batchrunner.store.files import open_reader
 from batchrunner.store.found import Run
 
 _RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason, settings
@@ -35,3 +38,11 @@ def past_runs(conn: sqlite3.Connection) -> list[PastRun]:
         run = Run(**facts)
         found.append(PastRun(run, settings, finished.get(run.id, 0), calls.get(run.id, 0)))
     return found
+
+
+def last_settings(store: Path) -> dict[str, Any]:
+    """Return the settings on record of the latest run on *store*, none if there was none; raises as `open_reader` does."""
+    with contextlib.closing(open_reader(store)) as conn:
+        row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    settings = json.loads(row[0]) if row else {}
+    return settings if isinstance(settings, dict) else {}
