@@ -253,6 +253,34 @@ def test_ctrl_c_in_a_script_finishes_what_is_in_flight(tmp_path: Path) -> None:
     assert rows(tmp_path / "x.db", "SELECT succeeded FROM progress") == [(ledger.arrivals,)]
 
 
+_PATIENT_FOR_A_MOMENT = """
+import sys
+from batchrunner import run_sync
+run_sync(["[[sim:delay=60]] never"], store="x.db", model=sys.argv[1], drain_s=0.3)
+"""
+
+
+def test_ctrl_c_in_a_script_waits_for_what_is_in_flight_only_so_long(tmp_path: Path) -> None:
+    with simulator_thread() as (url, ledger):
+        env = {**os.environ, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": url}
+        script = subprocess.Popen(
+            [sys.executable, "-c", _PATIENT_FOR_A_MOMENT, MODEL],
+            cwd=tmp_path,
+            env=env,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        ledger.wait_until(lambda ledger: ledger.arrivals >= 1)
+        script.send_signal(signal.SIGINT)
+        try:
+            _, stderr = script.communicate(timeout=15)
+        finally:
+            script.kill()
+    assert "KeyboardInterrupt" in stderr
+    assert "Exception in callback" not in stderr
+    assert rows(tmp_path / "x.db", "SELECT ending FROM runs") == [("interrupted",)]
+
+
 def test_interrupts_drain_then_cancel_and_then_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     wishes: list[int] = []
     running = threading.Event()
