@@ -14,6 +14,8 @@ Keywords = Mapping[str, Any]
 
 #: Each of these sets the rate, so none of another source stands beside it.
 _RATE = {"rpm", "rate", "limits"}
+#: And `limits` says these, too.
+_LIMITS = {"itpm", "otpm", "burst", "concurrency"}
 
 
 def completed(given: Keywords, stand_ins: Keywords) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def completed(given: Keywords, stand_ins: Keywords) -> dict[str, Any]:
     if said.keys() & _RATE:
         rest.pop("rate", None)
     if "limits" in said:
-        rest.pop("concurrency", None)
+        rest = {name: value for name, value in rest.items() if name not in _LIMITS}
     if "params" in rest:  # where a system prompt of several blocks stands
         rest["params"] = {name: value for name, value in rest["params"].items() if name not in said}
     for name in ("params", "rules"):

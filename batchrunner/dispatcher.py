@@ -1,7 +1,8 @@
 """From due requests to admitted attempts, and from outcomes to settlements. A task per lane; one writer for all."""
 
+import contextlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -13,6 +14,7 @@ from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
 from batchrunner.lane import Lane, Ticket, utc_stamp
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
+from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
 from batchrunner.store.changes import Settled, Started, Unstarted
 from batchrunner.store.queue import Claim, Claimed, Queue
@@ -95,6 +97,7 @@ class Dispatcher:
         self.counts = Counts()
         self.slots = slots
         self.halts: list[Halt] = []  #: What stopped the run or a lane of it, in order.
+        self.given_up: list[str] = []  #: Limits of the user's own that did, in words.
         self._queue = queue
         self._writer = writer
         self._judge = judge
@@ -123,10 +126,20 @@ class Dispatcher:
         """Requests that were put back and wait for their time."""
         return sum(lane.retrying for lane in self._lanes)
 
+    @property
+    def lanes(self) -> Sequence[Lane]:
+        """The lanes, each with its own limits."""
+        return self._lanes
+
     def stop(self) -> None:
         """Send nothing more; what is in flight goes on."""
         for lane in self._lanes:
             lane.scope.cancel()
+
+    def give_up(self, lane: Lane, reason: str) -> None:
+        """Send nothing more in this *lane*: a limit of the user's own is reached."""
+        self.given_up.append(reason)
+        lane.scope.cancel()
 
     async def take(self, count: int) -> Sequence[Admitted]:
         """Return 1 to *count* admitted attempts whose start is committed, or nothing when the run has no more."""
@@ -173,15 +186,42 @@ class Dispatcher:
             self._writer.submit(Unstarted(ticket.attempt))
 
     async def _dispatch(self, lane: Lane) -> None:
+        limiter = lane.limiter
         with lane.scope:
             while await lane.fill(self._read):
-                await self._audience.room()
-                await lane.limiter.ready()
-                if self.slots.free:
+                with self._waiting(lane, Reason.CONSUMER):
+                    await self._audience.room()
+                if (why := limiter.impossible(lane.due[0])) is not None:
+                    await self._refuse(lane, why)
+                    continue
+                await limiter.ready(lane.due[0])
+                if self.slots.free > 0 and lane.in_flight < limiter.room():
                     self._start(lane)
                 else:
                     # And then ask everything again: the gate may have closed, a retry may be due.
-                    await self.slots.freed()
+                    with self._waiting(lane, Reason.CONCURRENCY):
+                        await self.slots.freed()
+
+    @contextlib.contextmanager
+    def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:
+        lane.limiter.holdups.begin(self._clock.monotonic(), reason)
+        try:
+            yield
+        finally:
+            lane.limiter.holdups.end(self._clock.monotonic())
+
+    async def _refuse(self, lane: Lane, why: str) -> None:
+        """Settle the lane's next attempt as one that can never be sent; its start is on record all the same."""
+        attempt = lane.due.popleft()
+        self._writer.submit(Started(attempt, self._run_id, stamp(self._clock.utc_now())))
+        failure = Failure(ErrorClass.TOO_LARGE, why)
+        outcome, decision = self._judge.judge(attempt, failure, self._clock.monotonic())
+        if isinstance(decision, Halt):
+            self._halt(lane, decision)
+        settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
+        change = Settled(settlement)
+        await self._writer.submit(change).committed(change)
+        self._conclude(lane, settlement)
 
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
@@ -189,18 +229,17 @@ class Dispatcher:
     def _start(self, lane: Lane) -> None:
         ticket = Ticket(lane.due.popleft(), lane, lane.limiter.admit())
         self.slots.take()
+        lane.in_flight += 1
         change = Started(ticket.attempt, self._run_id, stamp(self._clock.utc_now()))
         self._started.append((ticket, change, self._writer.submit(change)))
         self._news.set()
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
-        limiter, now = ticket.lane.limiter, self._clock.monotonic()
-        sent_at = ticket.admission.sent_at
-        ticket.admission.close()
-        limiter.learn(outcome, now if sent_at is None else sent_at)
-        outcome, decision = self._judge.judge(ticket.attempt, outcome, now, limiter.gate_opens_at)
+        lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
+        lesson = ticket.learn(outcome)
+        outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
         if isinstance(decision, Halt):
-            self._halt(ticket.lane, decision)
+            self._halt(lane, decision)
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
 
@@ -220,9 +259,13 @@ class Dispatcher:
         return settlement
 
     def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
+        ticket.lane.in_flight -= 1
+        self._conclude(ticket.lane, settlement)
+        self.slots.give()
+
+    def _conclude(self, lane: Lane, settlement: Settlement) -> None:
         self.counts.add(settlement)
         decision = settlement.decision
-        ticket.lane.settled(ticket.attempt, decision if isinstance(decision, Retry) else None)
-        self.slots.give()
+        lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
         if not isinstance(decision, Retry | Halt):
-            self._audience.final(ticket.attempt.seq)
+            self._audience.final(settlement.attempt.seq)

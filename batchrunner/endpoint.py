@@ -32,6 +32,7 @@ class Way:
     sender: Senders
     official: bool  #: Anthropic's own API, where one refusal of a key is final.
     record: dict[str, Any]  #: What the store keeps of it: never a credential.
+    connections: int  #: So many calls at once are possible.
 
 
 def check_unchanged(last: str | None, way: Way, endpoint: Endpoint, store: Path) -> None:
@@ -56,10 +57,17 @@ def _place(address: str) -> tuple[str, str | None, int | None]:
 
 
 @contextlib.asynccontextmanager
-async def opened(endpoint: Endpoint, concurrency: int) -> AsyncIterator[Way]:
-    """Open the way to *endpoint* for so many calls at once; raises `UsageError` or `HaltError`."""
+async def opened(endpoint: Endpoint, concurrency: int, *, exactly: bool = True) -> AsyncIterator[Way]:
+    """Open the way to *endpoint* for so many calls at once; raises `UsageError` or `HaltError`.
+
+    *exactly*: so many or an error; otherwise as many of them as the system permits.
+    """
     from batchrunner.api.endpoint import is_official
 
+    if not exactly:
+        from batchrunner.api.wire import connections_possible
+
+        concurrency = connections_possible(concurrency)
     async with contextlib.AsyncExitStack() as stack:
         base_url, api_key = endpoint.base_url, None
         if endpoint.simulator is not None:
@@ -74,4 +82,4 @@ async def opened(endpoint: Endpoint, concurrency: int) -> AsyncIterator[Way]:
             )
         )
         address = "simulator" if endpoint.simulator is not None else str(getattr(senders.client, "base_url", "client"))
-        yield Way(senders, is_official(senders.client), {"endpoint": address})
+        yield Way(senders, is_official(senders.client), {"endpoint": address}, concurrency)

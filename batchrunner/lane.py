@@ -9,7 +9,9 @@ import anyio
 
 from batchrunner.clock import Clock, stamp
 from batchrunner.limiter import Admission, Limiter
-from batchrunner.model import Attempt, Retry
+from batchrunner.model import Attempt, Outcome, Retry
+from batchrunner.policy.holdups import Reason
+from batchrunner.policy.judge import Lesson
 from batchrunner.store.queue import Claim, Claimed
 
 #: Reads the queue for a lane, off the event loop.
@@ -29,6 +31,7 @@ class Lane:
     due: deque[Attempt] = field(default_factory=deque)  #: To be sent next.
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)  #: Of its dispatching task.
     retrying: int = 0  #: Requests that this run put back and has not claimed again yet.
+    in_flight: int = 0  #: Attempts that hold a slot.
     _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
     _after: int = 0
     _fresh: bool = True
@@ -47,6 +50,11 @@ class Lane:
                 return False
             else:
                 await self._wait()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one request in hand is all that the lane has left."""
+        return len(self._in_hand) == 1 and not self._fresh and self._next_due_at is None
 
     def settled(self, attempt: Attempt, retry: Retry | None) -> None:
         """An attempt of this lane is over and committed; *retry* says when its request is due again."""
@@ -89,18 +97,24 @@ class Lane:
         if self._next_due_at is None:
             await self._woken.wait()
             return
+        self.limiter.holdups.begin(self.clock.monotonic(), Reason.RETRIES)
         async with anyio.create_task_group() as group:
             group.start_soon(self._wake_at, self._next_due_at)
             await self._woken.wait()
             group.cancel_scope.cancel()
+        self.limiter.holdups.end(self.clock.monotonic())
 
     async def _wake_at(self, instant: float) -> None:
         await self.clock.sleep_until(instant)
         self._woken.set()
 
     def _instant(self, due: str) -> float:
-        wait_s = (datetime.fromisoformat(due) - self.clock.utc_now()).total_seconds()
-        return self.clock.monotonic() + wait_s
+        return monotonic_of(self.clock, due)
+
+
+def monotonic_of(clock: Clock, text: str) -> float:
+    """Return the monotonic instant of a UTC stamp."""
+    return clock.monotonic() + (datetime.fromisoformat(text) - clock.utc_now()).total_seconds()
 
 
 def utc_stamp(clock: Clock, instant: float) -> str:
@@ -119,3 +133,7 @@ class Ticket:
     def mark_sent(self) -> None:
         """The request is on the wire."""
         self.admission.mark_sent()
+
+    def learn(self, outcome: Outcome) -> Lesson:
+        """Let the lane's limits take in what became of it."""
+        return self.admission.learn(self.attempt, outcome, self.lane.in_flight)

@@ -1,82 +1,123 @@
-"""One lane's limiter: when may the next attempt start? Gate, strict window and pacer, in this order."""
+"""One lane's limiter: waits until the lane's flow control permits the next start, and holds the pacer."""
 
 import math
+import random
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from batchrunner.clock import Clock
-from batchrunner.model import Failure, Outcome
-from batchrunner.policy.gate import Gate
-from batchrunner.policy.judge import GATED
+from batchrunner.model import Attempt, Outcome
+from batchrunner.policy.flow import Flow, Place
+from batchrunner.policy.holdups import HoldUps, Reason
+from batchrunner.policy.judge import Lesson
 from batchrunner.policy.retry import Rules
-from batchrunner.policy.window import Rate, StrictWindow
+from batchrunner.settings import Limits
 
 #: A late wake-up is caught up by at most so many seconds' worth of starts.
 CATCH_UP_S = 0.25
+#: A start that is worth more than this is not waited out once the rate has risen.
+_LONG_START_S = 0.5
 
 
 class Pacer:
-    """Spreads starts evenly at *rate* per second.
+    """Spreads starts evenly, at a rate that may change from one to the next.
 
     `AsyncLimiter` is a leaky bucket whose drain rate is fixed at construction, so it holds *seconds*: one drains per
-    second, a start pours in the `1/rate` seconds it is worth, and the rim stands `CATCH_UP_S` above one start.
+    second, a start pours in the `1/rate` seconds it is worth, and the rim stands `CATCH_UP_S` above one start. It
+    begins full to the brim but for one start: there is nothing to catch up yet.
     """
 
-    def __init__(self, rate: float) -> None:
-        self._cost_s = 1 / rate
-        self._bucket = AsyncLimiter(1, 1)
-        self._bucket.max_rate = CATCH_UP_S + self._cost_s
+    def __init__(self) -> None:
+        self._bucket: AsyncLimiter | None = None
+        self._cost_s = 0.0
 
-    async def acquire(self) -> None:
-        """Wait for the next start's turn and take it. One waiter at a time."""
-        await self._bucket.acquire(self._cost_s)
+    async def acquire(self, rate: float) -> None:
+        """Wait for the next start's turn at *rate* per second and take it. One waiter at a time."""
+        cost_s = 1 / rate
+        if self._bucket is None or (self._cost_s > _LONG_START_S and cost_s < self._cost_s / 2):
+            self._bucket = AsyncLimiter(1, 1)
+            self._bucket.max_rate = CATCH_UP_S + cost_s
+            await self._bucket.acquire(CATCH_UP_S)
+        self._cost_s = cost_s
+        self._bucket.max_rate = CATCH_UP_S + cost_s
+        await self._bucket.acquire(cost_s)
 
 
 class Limiter:
     """Admits one lane's attempts, in the order in which its one task asks, so nobody overtakes."""
 
-    def __init__(self, rate: Rate | None, *, clock: Clock, rules: Rules) -> None:
+    def __init__(self, limits: Limits, *, clock: Clock, rules: Rules, rng: random.Random) -> None:
+        """Keep *limits*; what they leave open is the endpoint's to say."""
+        self.flow = Flow(
+            limits.rate,
+            limits.itpm,
+            limits.otpm,
+            cap=limits.cap,
+            cautious_cap=limits.cautious_cap,
+            burst=limits.burst,
+            rules=rules,
+            rng=rng,
+        )
         self._clock = clock
-        self._rules = rules
-        self._gate = Gate()
-        self._window = StrictWindow(rate) if rate else None
-        self._pacer = Pacer(rate.per_second) if rate else None
+        self._pacer = Pacer()
+        self._pacing: anyio.CancelScope | None = None
         self._paced = False  # the pacer's turn has come, the start has not
+        self._place: Place | None = None
         self._changed: anyio.Event | None = None  # set when somebody waits and the answer may be another
 
     @property
-    def gate_opens_at(self) -> float:
-        """When the gate opens or opened; `-inf` if it was never closed."""
-        return self._gate.open_at
+    def holdups(self) -> HoldUps:
+        """What the lane has been waiting for."""
+        return self.flow.holdups
 
-    def admit_at(self, now: float) -> float:
-        """Return the earliest instant gate and window permit; `inf` until a send is stamped or given back."""
-        window_at = self._window.admit_at(now) if self._window else now
-        return max(now, self._gate.open_at, window_at)
+    def room(self) -> int:
+        """Return how many attempts of this lane may be in flight now."""
+        return self.flow.room(self._clock.monotonic())
 
-    async def ready(self) -> None:
-        """Wait until one attempt may start; `admit` may follow at once. One caller at a time: the lane's task."""
-        if self._pacer is not None and not self._paced:
-            await self._wait_for_permit()
-            await self._pacer.acquire()
-            self._paced = True
-        await self._wait_for_permit()
+    def impossible(self, attempt: Attempt) -> str | None:
+        """Return why *attempt* can never be admitted; None if it can."""
+        return self.flow.impossible(self.flow.place_for(attempt))
+
+    async def ready(self, attempt: Attempt) -> None:
+        """Wait until *attempt* may start; `admit` may follow at once. One caller at a time: the lane's task."""
+        self.flow.look(self._clock.monotonic())
+        try:
+            while True:
+                self._place = self.flow.place_for(attempt)
+                await self._wait_for_permit(self._place)
+                rate, reason = self.flow.requests.pace(self._clock.monotonic())
+                if self._paced or rate == math.inf:
+                    return
+                await self._wait_for_turn(rate, reason)
+        finally:
+            self.holdups.end(self._clock.monotonic())
 
     def admit(self) -> "Admission":
         """Reserve a place for the attempt that `ready` was waited for."""
+        if self._place is None:
+            raise AssertionError("admit without ready")
         self._paced = False
-        if self._window is not None:
-            self._window.reserve()
-        return Admission(self)
+        place, self._place = self._place, None
+        self.flow.reserve(self._clock.monotonic(), place)
+        return Admission(self, place)
 
-    async def _wait_for_permit(self) -> None:
-        while (at := self.admit_at(now := self._clock.monotonic())) > now:
+    async def _wait_for_turn(self, rate: float, reason: Reason) -> None:
+        self.holdups.begin(self._clock.monotonic(), reason)
+        with anyio.CancelScope() as self._pacing:
+            await self._pacer.acquire(rate)
+            self._paced = True
+        self._pacing = None
+        self.holdups.end(self._clock.monotonic())
+
+    async def _wait_for_permit(self, place: Place) -> None:
+        while (permit := self.flow.admit_at(now := self._clock.monotonic(), place)).at > now:
+            self.holdups.begin(now, permit.reason)
             if self._changed is None:
                 self._changed = anyio.Event()
             async with anyio.create_task_group() as group:
-                if at < math.inf:
-                    group.start_soon(self._wake_at, at, group.cancel_scope)
+                if permit.at < math.inf:
+                    group.start_soon(self._wake_at, permit.at, group.cancel_scope)
                 await self._changed.wait()
                 group.cancel_scope.cancel()
 
@@ -84,30 +125,41 @@ class Limiter:
         await self._clock.sleep_until(instant)
         waiting.cancel()
 
-    def sent(self) -> float:
-        """An admitted attempt goes out now; returns the instant."""
-        now = self._clock.monotonic()
-        if self._window is not None:
-            self._window.stamp(now)
-            self._notify()
-        return now
+    def sent(self, place: Place) -> None:
+        """An admitted attempt goes out now."""
+        self.flow.sent(self._clock.monotonic(), place)
+        self.notify()
 
-    def given_back(self) -> None:
+    def given_back(self, place: Place) -> None:
         """An admitted attempt never went out."""
-        if self._window is not None:
-            self._window.release()
-            self._notify()
+        self.flow.give_back(self._clock.monotonic(), place)
+        self.notify()
 
-    def learn(self, outcome: Outcome, sent_at: float) -> None:
-        """Take in what became of an attempt sent at *sent_at*."""
-        if not isinstance(outcome, Failure):
-            self._gate.succeeded(sent_at)
-        elif outcome.error_class in GATED:
-            fallback_s = self._rules[outcome.error_class].nominal_s(self._gate.closings + 1)
-            self._gate.close(self._clock.monotonic(), sent_at, outcome.retry_after_s, fallback_s)
-            self._notify()
+    def learn(self, attempt: Attempt, outcome: Outcome, place: Place, in_flight: int) -> Lesson:
+        """Take in what became of an admitted attempt, while so many of the lane were in flight."""
+        lesson = self.flow.learn(self._clock.monotonic(), attempt, outcome, place, in_flight)
+        self.notify()
+        return lesson
 
-    def _notify(self) -> None:
+    def retune(self, limits: Limits) -> None:
+        """Keep other *limits* from now on; whoever waits is told."""
+        now = self._clock.monotonic()
+        self.flow.requests.retune(limits.rate)
+        self.flow.inputs.retune(now, limits.itpm)
+        self.flow.outputs.retune(now, limits.otpm)
+        self.flow.concurrency.cap = limits.cap
+        self.flow.concurrency.cautious_cap = limits.cautious_cap
+        if self._pacing is not None:
+            self._pacing.cancel()
+        self.notify()
+
+    def suspended(self, now: float) -> None:
+        """The machine slept until *now*."""
+        self.flow.suspended(now)
+        self.notify()
+
+    def notify(self) -> None:
+        """Let whoever waits ask again."""
         if self._changed is not None:
             self._changed.set()
             self._changed = None
@@ -116,19 +168,30 @@ class Limiter:
 class Admission:
     """One attempt's place in its lane's limits, from admission to the wire."""
 
-    __slots__ = ("_limiter", "sent_at")
+    __slots__ = ("_closed", "_limiter", "place")
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, place: Place) -> None:
         self._limiter = limiter
-        self.sent_at: float | None = None  #: Monotonic; None until it went out.
+        self._closed = False
+        self.place = place
+
+    @property
+    def sent_at(self) -> float | None:
+        """Monotonic; None until it went out."""
+        return self.place.sent_at
 
     def mark_sent(self) -> None:
         """The request is on the wire: the moment that counts."""
-        if self.sent_at is None:
-            self.sent_at = self._limiter.sent()
+        if self.place.sent_at is None and not self._closed:
+            self._limiter.sent(self.place)
+
+    def learn(self, attempt: Attempt, outcome: Outcome, in_flight: int) -> Lesson:
+        """Its *attempt* is over: settle the place and say what that means for the request."""
+        self._closed = True
+        return self._limiter.learn(attempt, outcome, self.place, in_flight)
 
     def close(self) -> None:
         """Give the place back if the attempt never went out."""
-        if self.sent_at is None:
-            self._limiter.given_back()
-            self.sent_at = math.nan
+        if self.place.sent_at is None and not self._closed:
+            self._closed = True
+            self._limiter.given_back(self.place)

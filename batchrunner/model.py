@@ -51,6 +51,25 @@ class ErrorClass(StrEnum):
     INPUT = "input"  #: The line could not be sent at all.
 
 
+class LimitKind(StrEnum):
+    """What the API limits per minute, for each model class on its own."""
+
+    REQUESTS = "requests"
+    INPUT_TOKENS = "input tokens"  #: What the cache wrote counts, what it read does not.
+    OUTPUT_TOKENS = "output tokens"  #: Counted as they are produced; `max_tokens` does not count.
+
+
+class Quota(NamedTuple):
+    """What the headers of one response say of one limit."""
+
+    limit: int  #: Per minute.
+    remaining: int | None  #: Of it, at that moment; None if they do not say.
+
+
+#: What the headers of one response say; only the limits they speak of.
+Quotas = Mapping[LimitKind, Quota]
+
+
 class Request(NamedTuple):
     """One accepted input line. A tuple, since millions of them are made in a row."""
 
@@ -108,6 +127,7 @@ class Success:
     usage: Usage
     api_request_id: str | None = None
     blocks: int = 1  #: Number of content blocks of any type.
+    quotas: Quotas | None = None  #: None where the endpoint says nothing of its limits.
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +142,8 @@ class Failure:
     possibly_paid: bool = False  #: The server may have worked and billed although no answer came.
     body: str | None = None  #: The first 4 KB of a body that was not a message.
     answer: Success | None = None  #: The answer that policy did not accept; it is kept.
+    quotas: Quotas | None = None  #: As of a success.
+    limit: LimitKind | None = None  #: Of a 429: which limit it names, if it names one.
 
 
 Outcome = Success | Failure

@@ -24,6 +24,7 @@ class Snapshot:
     retries: int
     input_tokens: int
     output_tokens: int
+    held_by: str | None = None  #: What holds the run back at the moment, in words.
 
     @property
     def done(self) -> int:
@@ -214,6 +215,7 @@ class Bar(Silent):
         extras = [f"in flight {snapshot.in_flight}"]
         extras += [f"retrying {snapshot.retrying:,}"] if snapshot.retrying else []
         extras += [f"failed {snapshot.failed:,}"] if snapshot.failed else []
+        extras += [f"limit: {snapshot.held_by}"] if snapshot.held_by else []
         self._bar.set_postfix_str(", ".join(extras), refresh=False)
         self._bar.update(snapshot.done - self._bar.n)
         self._bar.refresh()

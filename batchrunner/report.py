@@ -31,13 +31,14 @@ class Job:
 class Report:
     """How a run ended."""
 
-    ending: str = "finished"  #: finished, halted, interrupted or failed.
+    ending: str = "finished"  #: finished, halted, stopped (at a limit of the user's own), interrupted or failed.
     reason: str | None = None
     exit_code: Exit = Exit.OK
     put_back: int = 0  #: Failed requests made pending again.
     imported: Imported | None = None  #: None: the job file was as the store knew it.
     counts: Counts = field(default_factory=Counts)
     totals: Totals = field(default_factory=Totals)  #: Of the lines this run was to work on.
+    waits: list[str] = field(default_factory=list)  #: What the run waited for longest, in words.
     seconds: float = 0.0
     simulated: bool = False
 
@@ -58,16 +59,17 @@ class Report:
             "input_tokens": self.counts.input_tokens,
             "output_tokens": self.counts.output_tokens,
             "failures": dict(self.counts.failures),
+            "waits": self.waits,
         }
 
 
 def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, endpoint: str) -> str:
     """Return what a run says before it sends anything."""
     limits = settings.limits
-    rate = f"at most {limits.rate}" if limits.rate else "no rate limit set (--rpm)"
+    rate = f"at most {limits.rate}" if limits.rate else "rate limits as the endpoint says (--rpm)"
     done = f", {totals.requests - totals.pending:,} done before" if totals.requests > totals.pending else ""
     requests = "1 request" if totals.requests == 1 else f"{totals.requests:,} requests"
-    lines = [f"{store}: {requests}{done}; {endpoint}; {rate}, {limits.concurrency} in flight"]
+    lines = [f"{store}: {requests}{done}; {endpoint}; {rate}, at most {limits.cap:,} in flight"]
     if settings.first is not None:
         lines.append(f"only the first {settings.first:,} lines")
     if choice := _choice(settings.sampling):
@@ -124,7 +126,7 @@ def closing(report: Report, name: str) -> str:
         )
     elif not totals.pending and report.ending == "finished":
         lines.append("nothing was left to send")
-    return "\n".join(lines + _next(report, name))
+    return "\n".join(lines + report.waits + _next(report, name))
 
 
 def _next(report: Report, name: str) -> list[str]:

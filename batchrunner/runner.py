@@ -5,7 +5,7 @@ import os
 import random
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -18,10 +18,12 @@ from batchrunner import __version__
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, SystemClock, stamp
 from batchrunner.dispatcher import Dispatcher, Slots
-from batchrunner.endpoint import Endpoint, check_unchanged, opened
+from batchrunner.endpoint import Endpoint, Way, check_unchanged, opened
 from batchrunner.engines.live import LiveEngine
 from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
-from batchrunner.lane import Lane
+from batchrunner.holding import held_by, waits_told
+from batchrunner.keeping import HEARTBEAT_S, Keeper
+from batchrunner.lane import Lane, monotonic_of
 from batchrunner.limiter import Limiter
 from batchrunner.loading import Interrupted, Watcher, allowed_files, load
 from batchrunner.policy.judge import Judge
@@ -29,15 +31,14 @@ from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
-from batchrunner.store.changes import Heartbeat, RunEnded, begin_run, last_endpoint, recover
+from batchrunner.store.changes import RunEnded, begin_run, last_endpoint, recover
 from batchrunner.store.files import check_place, close_owner, damaged, open_owner, open_reader, owned, remove
+from batchrunner.store.minutes import recent_sends
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Totals, claim_for, is_complete, put_back, totals
 from batchrunner.store.writer import Writer
 
-_HEARTBEAT_S = 5.0
-_PLACE_CHECK_S = 1.0
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
 _LATEST_DUE_S = 300.0
 
@@ -161,19 +162,23 @@ class _Session:
     async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
         writer = Writer(conn, complain=self._reporter.note)
         before, files = queue.totals(), allowed_files(conn)
-        async with opened(self._endpoint, self._settings.limits.concurrency) as way:
+        limits = self._settings.limits
+        async with opened(self._endpoint, limits.cap, exactly=limits.concurrency is not None) as way:
             check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
+            sent_before = await to_thread.run_sync(self._sent_before, conn)
             run_id = self._begin(conn, way.record)
             self._audience.began(run_id)
             self._reporter.note(
                 banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])
             )
             async with writer.running():
-                dispatcher = self._dispatcher(queue, writer, classes, run_id, official=way.official)
+                dispatcher = self._dispatcher(queue, writer, classes, run_id, way)
+                self._begin_lanes(dispatcher, queue, sent_before)
                 self._report.counts = dispatcher.counts
                 engine = LiveEngine(way.sender, files)
+                keeper = self._keeper(dispatcher, writer, run_id, way)
                 try:
-                    await self._until_done(dispatcher, engine, writer, run_id, before)
+                    await self._until_done(dispatcher, engine, keeper, before)
                 except BaseException as error:
                     is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
                     self._report.ending = "interrupted" if is_cancelled else "failed"
@@ -181,57 +186,80 @@ class _Session:
                     raise
                 finally:
                     dispatcher.give_back()
+                    keeper.write_minutes()
+                    self._report.waits = waits_told(dispatcher.lanes, self._clock.monotonic() - keeper.began_at)
                     self._end(dispatcher, writer, run_id)
             writer.check()  # waiters that were cancelled have not heard of it
 
-    async def _until_done(
-        self, dispatcher: Dispatcher, engine: LiveEngine, writer: Writer, run_id: int, before: Totals
-    ) -> None:
+    async def _until_done(self, dispatcher: Dispatcher, engine: LiveEngine, keeper: Keeper, before: Totals) -> None:
         with anyio.CancelScope() as working:
             self._stopper.watch_over(working, partial(_drain, dispatcher))
             async with anyio.create_task_group() as group:
                 group.start_soon(dispatcher.run)
                 group.start_soon(self._show, dispatcher, before)
-                group.start_soon(self._beat, writer, run_id)
-                group.start_soon(self._watch_place, dispatcher)
+                group.start_soon(keeper.run)
                 await engine.run(dispatcher.take, dispatcher.settle)
                 group.cancel_scope.cancel()
 
-    def _dispatcher(
-        self, queue: Queue, writer: Writer, classes: list[str], run_id: int, *, official: bool
-    ) -> Dispatcher:
+    def _dispatcher(self, queue: Queue, writer: Writer, classes: list[str], run_id: int, way: Way) -> Dispatcher:
         settings, clock, rng = self._settings, self._clock, self._rng
-        judge = Judge(settings.rules, accept=settings.accept, official=official, rng=rng)
-        lanes = [
-            Lane(name, Limiter(settings.limits.rate, clock=clock, rules=settings.rules), clock) for name in classes
-        ]
-        slots = Slots(settings.limits.concurrency)
+        judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng)
+        limiters = [Limiter(settings.limits, clock=clock, rules=settings.rules, rng=rng) for _ in classes]
+        lanes = [Lane(name, limiter, clock) for name, limiter in zip(classes, limiters, strict=True)]
+        slots = Slots(way.connections)
         return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=self._audience)
 
+    def _begin_lanes(self, dispatcher: Dispatcher, queue: Queue, sent_before: Mapping[str, Sequence[str]]) -> None:
+        """Tell the lanes how much there is to do, and what an earlier run sent within the period that limits speak of."""
+        now, work = self._clock.monotonic(), queue.totals().pending // len(dispatcher.lanes)
+        for lane in dispatcher.lanes:
+            sent_at = [monotonic_of(self._clock, text) for text in sent_before.get(lane.name, ())]
+            lane.limiter.flow.begin(now, work, [min(instant, now) for instant in sent_at])
+
+    def _keeper(self, dispatcher: Dispatcher, writer: Writer, run_id: int, way: Way) -> Keeper:
+        return Keeper(
+            dispatcher,
+            writer,
+            run_id,
+            clock=self._clock,
+            note=self._reporter.note,
+            check_place=partial(check_place, self._job.store, self._place),
+            renew=way.sender.renew,
+            max_outage_s=self._settings.max_outage_s,
+        )
+
+    def _sent_before(self, conn: sqlite3.Connection) -> dict[str, list[str]]:
+        """Return what the run before sent within the longest period that a limit can speak of."""
+        rate = self._settings.limits.rate
+        period_s = max(60.0, rate.span_s if rate else 0.0)
+        since = self._clock.utc_now() - timedelta(seconds=period_s + 1)
+        return recent_sends(conn, stamp(since), alive_since=stamp(since - timedelta(seconds=HEARTBEAT_S)))
+
     async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
-        self._reporter.start(_snapshot(dispatcher, before))
+        self._reporter.start(self._snapshot(dispatcher, before))
         try:
             while True:
                 await anyio.sleep(self._reporter.interval_s)
-                self._reporter.tick(_snapshot(dispatcher, before))
+                self._reporter.tick(self._snapshot(dispatcher, before))
         finally:
-            self._reporter.tick(_snapshot(dispatcher, before))
+            self._reporter.tick(self._snapshot(dispatcher, before))
             self._reporter.stop()
 
-    async def _beat(self, writer: Writer, run_id: int) -> None:
-        while True:
-            await anyio.sleep(_HEARTBEAT_S)
-            writer.submit(Heartbeat(run_id, stamp(self._clock.utc_now())))
-
-    async def _watch_place(self, dispatcher: Dispatcher) -> None:
-        """Pay for no answers that nobody would find again."""
-        try:
-            while True:
-                await anyio.sleep(_PLACE_CHECK_S)
-                check_place(self._job.store, self._place)
-        except StoreError as error:
-            self._reporter.note(f"{error} Nothing more is sent.")
-            dispatcher.stop()
+    def _snapshot(self, dispatcher: Dispatcher, before: Totals) -> Snapshot:
+        now = self._clock.monotonic()
+        counts, slots = dispatcher.counts, dispatcher.slots
+        return Snapshot(
+            requests=before.requests,
+            succeeded=before.succeeded + counts.succeeded,
+            failed=before.failed + counts.failed,
+            in_flight=slots.total - slots.free,
+            held_by=held_by(dispatcher.lanes, now),
+            retrying=dispatcher.retrying,
+            sent=counts.sent,
+            retries=counts.retries,
+            input_tokens=counts.input_tokens,
+            output_tokens=counts.output_tokens,
+        )
 
     def _begin(self, conn: sqlite3.Connection, record: dict[str, Any]) -> int:
         now = self._clock.utc_now()
@@ -247,6 +275,8 @@ class _Session:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason
         elif self._stopper.stopped():
             report.ending = "interrupted"
+        elif dispatcher.given_up:
+            report.ending, report.reason = "stopped", dispatcher.given_up[0]
         writer.submit(RunEnded(run_id, stamp(self._clock.utc_now()), report.ending, report.reason))
 
     def _conclude(self) -> None:
@@ -255,6 +285,8 @@ class _Session:
             report.exit_code = Exit.HALTED
         elif report.totals.pending and self._stopper.code is not None:
             report.exit_code = self._stopper.code
+        elif report.ending == "stopped":
+            report.exit_code = Exit.LIMIT
         else:
             report.exit_code = Exit.SOME_FAILED if report.totals.failed else Exit.OK
 
@@ -282,18 +314,3 @@ def _owner_connection(job: Job) -> Iterator[sqlite3.Connection]:
 def _drain(dispatcher: Dispatcher) -> int:
     dispatcher.stop()
     return dispatcher.slots.total - dispatcher.slots.free
-
-
-def _snapshot(dispatcher: Dispatcher, before: Totals) -> Snapshot:
-    counts, slots = dispatcher.counts, dispatcher.slots
-    return Snapshot(
-        requests=before.requests,
-        succeeded=before.succeeded + counts.succeeded,
-        failed=before.failed + counts.failed,
-        in_flight=slots.total - slots.free,
-        retrying=dispatcher.retrying,
-        sent=counts.sent,
-        retries=counts.retries,
-        input_tokens=counts.input_tokens,
-        output_tokens=counts.output_tokens,
-    )

@@ -1,5 +1,6 @@
 """The frozen settings of a run: `defaults.toml`, then what the user said. Each room gets only its own part."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,9 @@ RULE_KEYS = ("action", "attempts", "first_s", "cap_s", "wait")
 #: Most calls in flight.
 LARGEST_CONCURRENCY = 10_000
 _LONGEST_WAIT_S = 300.0
+_TOKENS = re.compile(r"(?P<count>\d{1,12}(?:\.\d{1,3})?)\s*(?P<unit>[kKmM]?)")
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
+_MOST_TOKENS = 10**12
 
 
 @cache
@@ -47,10 +51,26 @@ def _rule(spec: Mapping[str, Any]) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the user permits the run to take."""
+    """What the user permits a run to take; each lane (model class) has the rates for itself.
 
-    rate: Rate | None = None  #: Per lane; None: as fast as the slots permit.
-    concurrency: int = field(default_factory=lambda: int(_defaults()["limits"]["concurrency"]))
+    What is None is the endpoint's to say: its headers name the limits, and refusals teach what they do not.
+    """
+
+    rate: Rate | None = None  #: Requests per period.
+    concurrency: int | None = None  #: Calls in flight, all lanes together.
+    itpm: int | None = None  #: Input tokens per minute: with what the cache writes, without what it reads.
+    otpm: int | None = None  #: Output tokens per minute.
+    burst: bool = False  #: Send without an even pace what the endpoint says is left, until it refuses.
+
+    @property
+    def cap(self) -> int:
+        """The most calls in flight."""
+        return self.concurrency or int(_defaults()["limits"]["concurrency"])
+
+    @property
+    def cautious_cap(self) -> int:
+        """The most calls in flight as long as nobody has named a rate."""
+        return self.concurrency or int(_defaults()["limits"]["cautious_concurrency"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,7 @@ class RunSettings:
     accept: frozenset[ErrorClass] = frozenset()
     stopping: Stopping = field(default_factory=Stopping)
     timeout_s: float | None = None  #: Total deadline of an attempt; None: from `max_tokens`.
+    max_outage_s: float = field(default_factory=lambda: float(_defaults()["run"]["max_outage_s"]))
     first: int | None = None  #: Only the first so many lines.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
 
@@ -79,6 +100,10 @@ class RunSettings:
         return {
             "rate": str(self.limits.rate) if self.limits.rate else None,
             "concurrency": self.limits.concurrency,
+            "itpm": self.limits.itpm,
+            "otpm": self.limits.otpm,
+            "burst": self.limits.burst,
+            "max_outage_s": self.max_outage_s,
             "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
             "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},
             "accept": sorted(self.accept),
@@ -91,13 +116,29 @@ class RunSettings:
         }
 
 
-def parse_rate(rpm: int | None, rate: str | None) -> Rate | None:
-    """Return what `--rpm` or `--rate` asks for, or None; raises `UsageError` if both are given."""
+def parse_rate(rpm: int | str | None, rate: str | None) -> Rate | None:
+    """Return what `--rpm` or `--rate` asks for, None for `auto`; raises `UsageError` if both are given."""
     if rpm is not None and rate is not None:
         raise UsageError("Give --rpm or --rate, not both: they set the same limit.")
-    if rpm is not None:
+    if rpm is not None and rpm != "auto":
+        if not str(rpm).isdecimal() or not int(rpm):
+            raise UsageError(f"--rpm {rpm!r} is neither a number of requests per minute nor auto.")
         return Rate.parse(f"{rpm}/min")
     return Rate.parse(rate) if rate is not None else None
+
+
+def parse_tokens(name: str, text: str | int | None) -> int | None:
+    """Return the tokens per minute that `--itpm` or `--otpm` asks for: `400000`, `400k`, `2M`; None for `auto`.
+
+    Raises `UsageError` for anything else; *name* is the option's.
+    """
+    if text is None or text == "auto":
+        return None
+    match = _TOKENS.fullmatch(str(text).strip().replace(",", "").replace("_", ""))
+    tokens = round(float(match["count"]) * _UNITS[match["unit"].lower()]) if match else 0
+    if not 1 <= tokens <= _MOST_TOKENS:
+        raise UsageError(f"{name} {text!r} is not a number of tokens per minute, such as 400000, 400k or 2M, nor auto.")
+    return tokens
 
 
 def with_retries(rules: Rules, changes: Iterable[str]) -> dict[ErrorClass, Rule]:

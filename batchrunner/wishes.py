@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -24,18 +24,22 @@ from batchrunner.settings import (
     default_rules,
     parse_accept,
     parse_rate,
+    parse_tokens,
     with_retries,
     with_rules,
 )
 from batchrunner.spool import Lines, spooled
-from batchrunner.store.files import store_path
-from batchrunner.store.history import last_settings
+from batchrunner.store.files import open_reader, store_path
+from batchrunner.store.history import latest_settings
 
 #: A job file or a definition, or the requests themselves, each as a line of a job file has it; None: the store alone.
 Requests = str | os.PathLike[str] | Lines | None
 
 #: What an input is called that has no path.
 LABEL = "requests from Python"
+
+#: What a run on a store alone takes over from the last one.
+_GOES_ON = ("rate", "itpm", "otpm", "burst", "concurrency", "max_outage_s", "rules", "accept", "timeout_s")
 
 
 class Options(TypedDict, total=False):
@@ -66,10 +70,14 @@ class Options(TypedDict, total=False):
     retry_ids: Iterable[str | int] | str | None  #: Of those only these; without `retry`, whatever they failed of.
     retry_params: Mapping[str, Any] | None  #: Laid over their parameters from now on: `{"max_tokens": 16000}`.
     # How the run goes about it.
-    limits: Limits | None  #: Rate and calls in flight; or the next three one by one.
+    limits: Limits | None  #: Rates and calls in flight; or the next six one by one.
     rpm: int | None  #: At most so many requests a minute.
     rate: str | None  #: The same for another period: `"600/10s"`.
-    concurrency: int | None  #: At most so many calls in flight. Default: 50.
+    itpm: int | None  #: At most so many input tokens a minute. Default: as the endpoint says.
+    otpm: int | None  #: At most so many output tokens a minute. Default: as the endpoint says.
+    burst: bool | None  #: Send without an even pace what the endpoint says is left.
+    concurrency: int | None  #: At most so many calls in flight. Default: as many as rate and latency ask for.
+    max_outage_s: float | None  #: How long to wait for an endpoint that answers nothing. Default: 3600.
     accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, `"empty"`.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
     rules: Mapping[str, Mapping[str, Any]] | None  #: Changes of rules: `{"server": {"attempts": 10, "cap_s": 120}}`.
@@ -133,8 +141,9 @@ def _definition(requests: Requests) -> Definition | None:
 
 def _last(store: Path) -> dict[str, Any]:
     """Return the limits and rules of the latest run: whoever goes on with a store alone goes on as it went."""
-    last = last_settings(store)
-    return {name: last[name] for name in ("rate", "concurrency", "rules", "accept", "timeout_s") if last.get(name)}
+    with closing(open_reader(store)) as conn:
+        last = latest_settings(conn)
+    return {name: last[name] for name in _GOES_ON if last.get(name)}
 
 
 def _store(requests: Requests, options: Options) -> Path:
@@ -198,12 +207,13 @@ def _settings(options: Options) -> RunSettings:
         accept=parse_accept([accept] if isinstance(accept, str) else accept),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=_seconds(options, "timeout_s", least=0.001),
+        max_outage_s=_seconds(options, "max_outage_s", least=0.001) or RunSettings().max_outage_s,
         first=first,
         sampling=chosen(options),
     )
 
 
-def _seconds(options: Options, name: Literal["drain_s", "timeout_s"], *, least: float) -> float | None:
+def _seconds(options: Options, name: Literal["drain_s", "timeout_s", "max_outage_s"], *, least: float) -> float | None:
     value = options.get(name)
     if value is not None and (type(value) not in {int, float} or not least <= value < inf):
         raise UsageError(f"{name} must be a number of seconds from {least:g}, not {value!r}.")
@@ -212,12 +222,18 @@ def _seconds(options: Options, name: Literal["drain_s", "timeout_s"], *, least: 
 
 def _limits(options: Options) -> Limits:
     rate = parse_rate(options.get("rpm"), options.get("rate"))
-    concurrency = options.get("concurrency")
+    single = Limits(
+        rate,
+        options.get("concurrency"),
+        parse_tokens("itpm", options.get("itpm")),
+        parse_tokens("otpm", options.get("otpm")),
+        burst=bool(options.get("burst")),
+    )
     if (limits := options.get("limits")) is None:
-        limits = Limits(rate) if concurrency is None else Limits(rate, concurrency)
-    elif rate is not None or concurrency is not None:
-        raise UsageError("Give limits, or rpm, rate and concurrency, not both.")
-    if not 1 <= limits.concurrency <= 10_000:
+        limits = single
+    elif single != Limits():
+        raise UsageError("Give limits, or rpm, rate, itpm, otpm, burst and concurrency, not both.")
+    if limits.concurrency is not None and not 1 <= limits.concurrency <= 10_000:
         raise UsageError(f"concurrency must be 1 to 10,000, not {limits.concurrency:,}.")
     return limits
 

@@ -14,7 +14,7 @@ from batchrunner.store import queue
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Claimed, Queue
 from builders import AT, LANE, attempt, body, failure, numbered, opened_store, run_on, settlement, take_in, write
-from virtual_time import VirtualClock, in_virtual_time
+from virtual import VirtualClock, in_virtual_time
 
 CLOCK = VirtualClock()
 DUE_SINCE = "2026-11-22T13:00:00.000Z"

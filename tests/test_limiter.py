@@ -16,7 +16,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
 from batchrunner.settings import default_rules
 from builders import failure, success
-from virtual_time import VirtualClock, in_virtual_time
+from virtual import VirtualClock, in_virtual_time
 
 CLOCK = VirtualClock()
 RULES = default_rules()

@@ -196,15 +196,62 @@ def test_requests_that_fail_before_the_limit_do_not_count() -> None:
     assert simulator.ledger.summary().accepted == 1
 
 
-def test_output_tokens_count_when_the_answer_is_finished() -> None:
-    simulator = Simulator(parse_spec("otpm=60,output_tokens=50,bucket_s=60"))
-    first = ask(simulator)
-    second = ask(simulator)
-    assert (first.status, second.status) == (200, 200)
-    for reply in (first, second):
-        simulator.finish(reply, 0.0, len(reply.body), delivered=True)
-    assert ask(simulator).status == 429
-    assert simulator.ledger.summary().output_tokens == 100
+def test_output_tokens_count_while_the_answer_is_produced_whatever_becomes_of_it() -> None:
+    simulator = Simulator(parse_spec("otpm=60,output_tokens=50,bucket_s=60,latency=10"))
+    replies = [ask(simulator) for _ in range(4)]
+    assert [reply.status for reply in replies] == [200] * 4
+    simulator.finish(replies[0], 1.0, 0, delivered=False)  # the client has gone, the model goes on
+    assert ask(simulator, now=3.0).status == 200  # 60 + 3 - 4 * 5 * 3
+    late = ask(simulator, now=4.0)  # 60 + 4 - 4 * 5 * 4 - 5
+    assert (late.status, late.headers["anthropic-ratelimit-output-tokens-remaining"]) == (429, "0")
+    assert "output tokens" in error_of(late)[2]
+
+
+def test_reserved_output_is_given_back_at_the_planned_end() -> None:
+    simulator = Simulator(parse_spec("otpm=60,output_tokens=10,bucket_s=60,latency=10,output_limit=reserved"))
+    assert ask(simulator).status == 200
+    assert ask(simulator, now=9.0).status == 429  # 60 + 9 - 50 < 50
+    assert ask(simulator, now=10.0).status == 200  # 60 + 10 - 50 + 40, the brim at most
+
+
+def test_an_answer_that_is_never_produced_reserves_and_produces_nothing_in_the_end() -> None:
+    simulator = Simulator(parse_spec("otpm=60,output_tokens=50,bucket_s=60,latency=10,output_limit=reserved"))
+    assert ask(simulator, {**PARAMS, "system": "[[sim:reset]]"}).arrival is not None
+    assert ask(simulator, now=5.0).status == 429
+    assert ask(simulator, now=10.0).headers["anthropic-ratelimit-output-tokens-limit"] == "60"
+    assert simulator.ledger.summary().statuses[200] == 1
+
+
+def test_a_row_can_be_poisonous_for_ever() -> None:
+    simulator = Simulator()
+    for status, name in ((429, "429_no_header"), (429, "429"), (529, "529")):
+        params = {**PARAMS, "system": f"[[sim:{name}]]"}
+        assert {ask(simulator, params, now=float(i)).status for i in range(50)} == {status}
+    assert ask(simulator).status == 200
+
+
+def test_a_climbing_limit_refuses_with_the_code_for_it() -> None:
+    simulator = Simulator(parse_spec("rpm=600,bucket_s=1,accelerate=60"))
+    assert ask(simulator).status == 200
+    refused = ask(simulator)
+    error = json.loads(refused.body)["error"]
+    assert (refused.status, error["details"]) == (429, {"error_code": "ramp_limit_exceeded"})
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["anthropic-ratelimit-requests-limit"] == "600"
+    for step in range(1, 9):
+        ask(simulator, now=10.0 * step)  # traffic goes on
+    for _ in range(10):
+        assert ask(simulator, now=90.0).status == 200
+    assert "details" not in json.loads(ask(simulator, now=90.0).body)["error"]
+
+
+@pytest.mark.parametrize("marker", ["", "[[sim:429]]"])
+def test_the_headers_of_the_limits_can_be_left_out(marker: str) -> None:
+    simulator = Simulator(parse_spec("rpm=1,itpm=1000,otpm=1000,headers=0"))
+    for reply in (ask(simulator, {**PARAMS, "system": marker}) for _ in range(2)):
+        assert not [name for name in reply.headers if name.startswith("anthropic-ratelimit")]
+    assert reply.status == 429
+    assert reply.headers["retry-after"]
 
 
 def test_a_body_paid_twice_is_seen() -> None:

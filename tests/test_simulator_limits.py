@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.simulator.limits import Bucket, Limits, Meter, Refusal, SlidingWindow
+from batchrunner.simulator.limits import Limits, Refusal
+from batchrunner.simulator.meters import Bucket, Meter, SlidingWindow
 from batchrunner.simulator.settings import Quota, SimulatorSettings
 
 GAPS = st.lists(st.floats(0, 5, allow_nan=False), min_size=1, max_size=200)
@@ -93,8 +94,20 @@ def test_what_is_larger_than_the_bucket_needs_a_full_one() -> None:
     assert bucket.wait_s(0, 500) == pytest.approx(500)
 
 
-def limits(**quotas: Quota | float | bool) -> Limits:
-    return Limits(SimulatorSettings(**quotas))  # type: ignore[arg-type] # names are checked by the class
+class Asked:
+    """`Limits` of which the tests of requests and input tokens ask with one `max_tokens`."""
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        self.limits = Limits(settings)
+        self.headers = self.limits.headers
+        self.answering = self.limits.answering
+
+    def admit(self, model: str, input_tokens: int, now: float, max_tokens: int = 100) -> Refusal | None:
+        return self.limits.admit(model, input_tokens, max_tokens, now)
+
+
+def limits(**quotas: Quota | float | bool) -> Asked:
+    return Asked(SimulatorSettings(**quotas))  # type: ignore[arg-type] # names are checked by the class
 
 
 def test_without_quotas_everything_is_let_in_and_no_header_is_sent() -> None:
@@ -120,14 +133,6 @@ def test_a_refused_request_counts_towards_no_limit() -> None:
         assert refusal is not None
         assert refusal.limit == "input-tokens"
     assert limited.headers("claude-x", 0, EPOCH)["anthropic-ratelimit-requests-remaining"] == "59"
-
-
-def test_output_counts_when_it_is_produced() -> None:
-    limited = limits(output_tokens_limit=Quota(6000), bucket_s=10.0)
-    assert limited.admit("claude-x", 1, 0) is None
-    limited.produced("claude-x", 1500, 0)
-    assert limited.admit("claude-x", 1, 0) == Refusal("output-tokens", 6000, 6)
-    assert limited.admit("claude-x", 1, 6) is None
 
 
 def test_each_model_has_limits_of_its_own() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from batchrunner.errors import UsageError
 from batchrunner.simulator.chance import Shape, Spread, draw
 from batchrunner.simulator.settings import Quota, SimulatorSettings, parse_spec
+from batchrunner.simulator.shares import Tenant
 
 
 def test_an_empty_spec_is_the_defaults() -> None:
@@ -18,7 +19,8 @@ def test_an_empty_spec_is_the_defaults() -> None:
 def test_every_setting_is_read() -> None:
     settings = parse_spec(
         "latency=0.5..2, rpm=4000, itpm=2e6, otpm=400000, bucket_s=10, strict=1, seed=7, key=sk-test, "
-        "output_tokens=lognormal:50..1000, retry_after=0.25, concurrency=9, outage=10..70, 429=0.02,reset=0.01"
+        "output_tokens=lognormal:50..1000, retry_after=0.25, concurrency=9, outage=10..70, 429=0.02,reset=0.01, "
+        "tenant=75..195:0.5, output_limit=reserved, accelerate=60, headers=0"
     )
     assert settings == SimulatorSettings(
         latency=Spread(0.5, 2.0),
@@ -34,7 +36,15 @@ def test_every_setting_is_read() -> None:
         output_tokens=Spread(50, 1000, Shape.LOGNORMAL),
         retry_after_s=0.25,
         faults={"429": 0.02, "reset": 0.01},
+        tenant=Tenant(75, 195, 0.5),
+        reserve_output=True,
+        accelerate_s=60,
+        limit_headers=False,
     )
+
+
+def test_a_tenant_may_stay_for_good() -> None:
+    assert parse_spec("tenant=75..:0.25").tenant == Tenant(75, math.inf, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +78,15 @@ def test_a_rate_names_its_period(text: str, quota: Quota) -> None:
         "outage=5",
         "outage=9..1",
         "seed=1.5",
+        "tenant=0.5",
+        "tenant=75:0.5",
+        "tenant=..75:0.5",
+        "tenant=9..1:0.5",
+        "tenant=1..9:1.5",
+        "tenant=1..:1",
+        "output_limit=1",
+        "accelerate=0",
+        "headers=no",
         "429=1.5",
         "429=x",
         "429=0.6,500=0.6",
@@ -117,3 +136,9 @@ def test_a_spread_stays_between_its_ends(chance: float, shape: Shape) -> None:
 
 def test_a_lognormal_spread_has_its_median_at_the_geometric_mean() -> None:
     assert math.isclose(Spread(1, 10, Shape.LOGNORMAL).at(0.5), math.sqrt(10))
+
+
+def test_a_lognormal_latency_of_1_to_10_s_is_3_9_s_in_the_mean() -> None:
+    spread = parse_spec("latency=lognormal:1..10").latency
+    drawn = [spread.at(draw(1, "body", number)) for number in range(20_000)]
+    assert sum(drawn) / len(drawn) == pytest.approx(3.9, abs=0.1)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from batchrunner.api.bodies import Evidence, read_error
+from batchrunner.api.quotas import limit_named, quotas_of
 from batchrunner.api.redact import kept_body, one_line, without_surrogates
 from batchrunner.api.retry_after import retry_after_s
 from batchrunner.api.rules import class_of
@@ -54,6 +55,8 @@ def classify_error(
     wait_s = retry_after_s(headers, now_utc)
     known = status if status is None or not 200 <= status < 300 else None
     error_class = class_of(evidence.number if known is None else known, evidence, has_retry_after=wait_s is not None)
+    quotas = quotas_of(headers)
+    is_limited = error_class is ErrorClass.RATE_LIMITED
     return Failure(
         error_class=error_class,
         message=one_line(_message(status, headers, evidence), secrets),
@@ -62,6 +65,8 @@ def classify_error(
         retry_after_s=wait_s,
         possibly_paid=status in _PAID_STATUSES or (known is None and error_class in _PAID_CLASSES_OF_200),
         body=kept_body(body, secrets),
+        quotas=quotas,
+        limit=limit_named(evidence.text, quotas) if is_limited else None,
     )
 
 
@@ -114,6 +119,7 @@ def _success(data: dict[str, Any], text: str, headers: Mapping[str, str]) -> Suc
         usage=_usage(data.get("usage")),
         api_request_id=_request_id(headers, data.get("request_id"), ()),
         blocks=len(data["content"]),
+        quotas=quotas_of(headers),
     )
 
 

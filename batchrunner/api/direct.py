@@ -41,7 +41,7 @@ class DirectSender:
         idle_s: float = IDLE_S,
         grace_s: float = GRACE_S,
     ) -> None:
-        self._session = wire.session
+        self._wire = wire
         self._client = client
         self._secrets = secrets_of(client)
         self._url = _messages_url(client)
@@ -70,7 +70,7 @@ class DirectSender:
     async def _exchange(self, body: bytes, total_s: float, note: SentNote) -> Outcome:
         try:
             headers = self._headers if self._tokens is None else await self._with_token(self._tokens)
-            response = await self._session.post(
+            response = await self._wire.session.post(
                 self._url,
                 data=SentPayload(body, note),
                 headers=headers,

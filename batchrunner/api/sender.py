@@ -39,7 +39,10 @@ def needs_sdk(attempt: Attempt) -> bool:
 class Senders:
     """Sends ordinary attempts directly, the others through the SDK; without *direct* everything goes through it."""
 
-    def __init__(self, client: Any, sdk: Sender, direct: Sender | None = None) -> None:
+    def __init__(
+        self, client: Any, sdk: Sender, direct: Sender | None = None, renew: Callable[[], None] | None = None
+    ) -> None:
+        self._renew = renew
         self.client = client  #: The SDK's client, for what is not sending: models, token counts, batches.
         self._sdk = sdk
         self._direct = direct
@@ -49,6 +52,11 @@ class Senders:
         if self._direct is None or needs_sdk(attempt):
             return await self._sdk.send(attempt, on_sent)
         return await self._direct.send(attempt, on_sent)
+
+    def renew(self) -> None:
+        """Use new connections from now on: the old ones may be dead without knowing it. A caller's client keeps its own."""
+        if self._renew is not None:
+            self._renew()
 
     async def aclose(self) -> None:
         """Close both ways."""
@@ -90,4 +98,4 @@ async def open_senders(
         client = open_client(base_url, insecure=insecure, api_key=api_key, wire=wire)
         direct = DirectSender(client, wire) if can_send_for(client) else None
         async with client:
-            yield Senders(client, SdkSender(client, tells_sent=True), direct)
+            yield Senders(client, SdkSender(client, tells_sent=True), direct, wire.renew)

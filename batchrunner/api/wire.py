@@ -79,29 +79,43 @@ class Wire:
     """Owns the connections. Must be opened and closed in the event loop that uses it."""
 
     def __init__(self) -> None:
-        self.session: aiohttp.ClientSession
+        self._sessions: list[aiohttp.ClientSession] = []
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
-            limit=0,  # the dispatcher bounds what is in flight
-            ssl=_tls_context(),
-            keepalive_timeout=_KEEPALIVE_S,
-            socket_factory=_kept_alive_socket,
-        )
-        self.session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=timeout_of(None),
-            trust_env=False,  # aiohttp would read netrc and refuse the credential we send
-            max_line_size=65_536,
-            max_field_size=65_536,
-        )
+        self._sessions = [_session()]
         return self
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """What carries the next call; not to be kept."""
+        return self._sessions[-1]
+
+    def renew(self) -> None:
+        """Use new connections from now on; calls under way keep theirs, and idle ones end by themselves."""
+        self._sessions.append(_session())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.session.close()
+        for session in self._sessions:
+            await session.close()
+
+
+def _session() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=0,  # the dispatcher bounds what is in flight
+        ssl=_tls_context(),
+        keepalive_timeout=_KEEPALIVE_S,
+        socket_factory=_kept_alive_socket,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=timeout_of(None),
+        trust_env=False,  # aiohttp would read netrc and refuse the credential we send
+        max_line_size=65_536,
+        max_field_size=65_536,
+    )
 
 
 @lru_cache(maxsize=256)
@@ -128,6 +142,13 @@ def proxy_for(scheme: str, host: str) -> URL | None:
             "Unset it, or list the host in NO_PROXY."
         )
     return proxy
+
+
+def connections_possible(count: int) -> int:
+    """Return how many of *count* connections the system's limit of open files leaves room for; at least 1."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    room = count if hard in (resource.RLIM_INFINITY, -1) else hard - _OTHER_DESCRIPTORS
+    return max(1, min(count, room))
 
 
 def allow_connections(count: int) -> None:

@@ -130,10 +130,25 @@ sending = _all(
 
 #: How a run goes about it. None of these is part of a request's identity.
 running = _all(
-    click.option("--rpm", type=click.IntRange(min=1), help="At most so many requests a minute."),
+    click.option("--rpm", metavar="N|auto", help="At most so many requests a minute.  [default: auto, by the headers]"),
     click.option("--rate", metavar="N/PERIOD", help="The same for another period: 600/10s."),
+    click.option("--itpm", metavar="N|auto", help="At most so many input tokens a minute: 400000, 400k, 2M."),
+    click.option("--otpm", metavar="N|auto", help="The same for output tokens."),
     click.option(
-        "-j", "--concurrency", type=click.IntRange(1, 10_000), help="At most so many calls in flight.  [default: 50]"
+        "--burst", is_flag=True, default=None, help="No even pace: send at once what the endpoint says is left."
+    ),
+    click.option(
+        "-j",
+        "--concurrency",
+        type=click.IntRange(1, 10_000),
+        help="At most so many calls in flight.  [default: as rate and latency ask for, at most 500]",
+    ),
+    click.option(
+        "--max-outage",
+        "max_outage_s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Stop when nothing was answered for so long.  [default: 3600]",
     ),
     click.option(
         "-n", "--first", type=click.IntRange(min=0), metavar="N", help="Only the first N lines; the rest stays pending."

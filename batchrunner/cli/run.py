@@ -1,5 +1,6 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +10,14 @@ from batchrunner.advice import MENDABLE
 from batchrunner.cli import options
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
-from batchrunner.store.files import store_path
-from batchrunner.store.history import last_settings
+from batchrunner.store.files import open_reader, store_path
+from batchrunner.store.history import latest_settings
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
     from batchrunner.loading import Source
     from batchrunner.policy.sampling import Sampling
-    from batchrunner.settings import RunSettings
+    from batchrunner.settings import Limits, RunSettings
 
 
 @click.command()
@@ -56,7 +57,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(db or jobfile, {"store": store}, given, last_settings(store))
+    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
 
 
 @click.command()
@@ -99,7 +100,7 @@ def retry(
         classes = MENDABLE
     store = db or store_path(jobfile)
     selection = Selection(classes, ids, parse_patch(given["settings"]))
-    return _run(db or jobfile, {"store": store, "put_back": selection}, given, last_settings(store))
+    return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
 
 
 def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
@@ -180,29 +181,40 @@ def endpoint_of(given: dict[str, Any]) -> "Endpoint":
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
     from batchrunner.settings import (
-        Limits,
         RunSettings,
         Stopping,
         default_rules,
         parse_accept,
-        parse_rate,
         parse_rules,
         with_retries,
         with_rules,
     )
 
-    rate = parse_rate(given["rpm"], given["rate"] if given["rpm"] or given["rate"] else last.get("rate"))
-    concurrency = given["concurrency"] or last.get("concurrency")
     rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
-        limits=Limits(rate, concurrency) if concurrency else Limits(rate),
+        limits=_limits(given, last),
         rules=with_retries(rules, given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
+        max_outage_s=given["max_outage_s"] or last.get("max_outage_s") or RunSettings().max_outage_s,
         first=given["first"],
         sampling=_sampling(given),
+    )
+
+
+def _limits(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+    from batchrunner.settings import Limits, parse_rate, parse_tokens
+
+    names_rate = given["rpm"] or given["rate"]
+    burst = given["burst"] if given["burst"] is not None else last.get("burst", False)
+    return Limits(
+        rate=parse_rate(given["rpm"], given["rate"] if names_rate else last.get("rate")),
+        concurrency=given["concurrency"] or last.get("concurrency"),
+        itpm=parse_tokens("--itpm", given["itpm"] or last.get("itpm")),
+        otpm=parse_tokens("--otpm", given["otpm"] or last.get("otpm")),
+        burst=bool(burst),
     )
 
 
@@ -211,3 +223,9 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
     names = ("ids", "sample", "shuffle", "seed")
     return Sampling(**{name: given[name] for name in names if name in given})
+
+
+def _last_settings(store: Path) -> dict[str, Any]:
+    """Return the settings on record of the latest run, as it was tuned last: limits and rules, never an address."""
+    with contextlib.closing(open_reader(store)) as conn:
+        return latest_settings(conn)

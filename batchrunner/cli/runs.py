@@ -26,7 +26,7 @@ _HEAD = ("run", "started", "lasted", "finished", "calls", "ending")
 @as_json_option
 @reader_may_leave()
 def runs(jobfile: Path, db: Path | None, *, as_json: bool) -> None:
-    """List the runs on JOBFILE, oldest first: when, how long, with which settings, how they ended and why.
+    """List the runs on JOBFILE, oldest first: when, how long, how they ended and why, with which settings and changes.
 
     JOBFILE is the job file or its store. `finished` counts the requests whose latest attempt was made in that run.
 
@@ -64,6 +64,8 @@ def _show(found: Sequence[PastRun], now: datetime) -> None:
         if past.run.reason:
             say(fitting(f"     {visible(past.run.reason)}"))
         say(fitting(f"     {visible(settings_line(past.settings))}"))
+        for change in past.run.changes:
+            say(fitting(f"     {visible(f'{change.at}  {change.what}')}"))
 
 
 def ending_of(run: Run, now: datetime) -> str:

@@ -24,6 +24,8 @@ from batchrunner.store.read import Reader
 
 #: Labels of the screen are this wide.
 _LABEL = 11
+#: So many of the changes that a run took in are shown; `runs` has them all.
+_MOST_CHANGES = 3
 
 
 def _number(_context: click.Context, _param: click.Parameter, value: float | None) -> float | None:
@@ -141,6 +143,7 @@ def _run_lines(survey: Survey, run: Run) -> Iterator[str]:
     who = f"process {run.pid} on {run.host}, since {run.started_at}"
     if survey.running:
         yield _labelled("running", f"{who}; last sign of life {duration(survey.silent_s)} ago")
+        yield from _change_lines(run)
     elif run.ended_at is None:
         yield _labelled("last run", f"{who}: died; last sign of life {duration(survey.silent_s)} ago")
     else:
@@ -150,6 +153,13 @@ def _run_lines(survey: Survey, run: Run) -> Iterator[str]:
         left = f", about {duration(survey.eta_s)} left" if survey.eta_s is not None else ""
         finished = f"{count(survey.run_finished)} requests in {duration(survey.run_s)}"
         yield _labelled("rate", f"{survey.rate_per_s:,.1f} requests/s ({finished}){left}")
+
+
+def _change_lines(run: Run) -> Iterator[str]:
+    if run.is_paused:
+        yield _labelled("paused", "nothing new is sent; `batchrunner unpause` goes on")
+    for label, change in zip(("changed", *[""] * _MOST_CHANGES), run.changes[-_MOST_CHANGES:], strict=False):
+        yield _labelled(label, f"{change.at}  {change.what}")
 
 
 def _spend_lines(survey: Survey) -> Iterator[str]:

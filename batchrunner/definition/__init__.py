@@ -59,7 +59,7 @@ class Definition:
         """Return limits and rules in the form that a store keeps of its last run; flags win over them."""
         record = {
             "rate": f"{self.limits['rpm']}/min" if "rpm" in self.limits else self.limits.get("rate"),
-            "concurrency": self.limits.get("concurrency"),
+            **{key: self.limits.get(key) for key in ("concurrency", "itpm", "otpm", "burst", "max_outage_s")},
             "accept": list(self.accept),
             "rules": {name: dict(rule) for name, rule in self.rules.items()},
             "timeout_s": self.run.get("timeout_s"),

@@ -182,7 +182,15 @@ TOP: Mapping[str, Check] = {
 }
 TABLES: Mapping[str, Mapping[str, Check]] = {
     "request": {name: _parameter(name) for name in MESSAGES_PARAMETERS - {"messages"}},
-    "limits": {"rpm": _whole(1, 10**9), "rate": _rate, "concurrency": _whole(1, LARGEST_CONCURRENCY)},
+    "limits": {
+        "rpm": _whole(1, 10**9),
+        "rate": _rate,
+        "itpm": _whole(1, 10**12),
+        "otpm": _whole(1, 10**12),
+        "burst": _switch,
+        "concurrency": _whole(1, LARGEST_CONCURRENCY),
+        "max_outage_s": _seconds(zero=False),
+    },
     "export": {"columns": _texts, "flatten": _switch, "format": _one_of("csv", "jsonl", "batch-results")},
     "run": {
         "timeout_s": _seconds(zero=False),

@@ -3,6 +3,7 @@
 import math
 import re
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchrunner.errors import UsageError
@@ -47,6 +48,10 @@ class Rate:
         return f"{self.count}/{f'{self.period_s:.3f}'.rstrip('0').rstrip('.')}s"
 
 
+#: No limit that anybody knows of; its window only remembers the sends of the last minute.
+UNLIMITED = Rate(10**9, 60.0)
+
+
 def guard_s(period_s: float) -> float:
     """Return what jitter on the way to the server is allowed for: 250 ms or 1 % of the period, whichever is less.
 
@@ -77,6 +82,22 @@ class StrictWindow:
         if excess >= len(self._sent):
             return math.inf
         return self._sent[excess] + self.rate.span_s
+
+    @property
+    def sends(self) -> int:
+        """How many of the sends in it have been stamped."""
+        return len(self._sent)
+
+    def retuned(self, rate: Rate) -> "StrictWindow":
+        """Return a window for another *rate* that remembers the sends and the places taken in this one."""
+        window = StrictWindow(rate)
+        window._sent.extend(self._sent)
+        window._reserved = self._reserved
+        return window
+
+    def seed(self, sent_at: Iterable[float]) -> None:
+        """Count sends of an earlier run; only before there are any of this one. *sent_at* must not go back."""
+        self._sent.extend(sent_at)
 
     def reserve(self) -> None:
         """Take a place; `stamp` or `release` must follow."""

@@ -69,9 +69,11 @@ class Simulator:
         if (arrival := reply.arrival) is None:
             return
         self._in_flight -= arrival.accepted
-        if arrival.paid:
-            self._limits.produced(arrival.model, arrival.output_tokens, now)
         self.ledger.end(arrival, now, bytes_sent, delivered=delivered)
+
+    def ours_s(self, model: str, upto: float) -> float:
+        """Return how many seconds of *model*'s whole rates were ours from instant 0 to *upto*: what a goodput is held against."""
+        return self._limits.ours_s(model, upto)
 
     def _message(self, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         found = checks.read_body(body)
@@ -93,14 +95,15 @@ class Simulator:
             return self._recorded(call, "rejected", self._error(wrong, call.request_id))
         if self.settings.concurrency is not None and self._in_flight >= self.settings.concurrency:
             return self._recorded(call, "limited", self._faulty(call, FAULTS["429_concurrency"]))
-        model = str(call.params["model"])
-        if (refusal := self._limits.admit(model, call.prompt.tokens, call.now)) is not None:
+        model, max_tokens = str(call.params["model"]), int(call.params["max_tokens"])
+        if (refusal := self._limits.admit(model, call.prompt.tokens, max_tokens, call.now)) is not None:
             return self._recorded(call, "limited", self._limited(call, refusal))
-        answer = self._answer(call)
-        reply = self._carrying(call, answer)
+        answer, latency_s = self._answer(call), self._latency_s(call)
+        paid = fault is None or fault.paid
+        self._limits.answering(model, answer.output_tokens if paid else 0, max_tokens, call.now, latency_s)
+        reply = self._carrying(call, answer, latency_s)
         if fault is not None:
             reply = spoil(reply, fault.wire, call.request_id)
-        paid = fault is None or fault.paid
         return self._recorded(call, name or "answered", reply, answer if paid else None, accepted=True)
 
     def _fault(self, call: _Call) -> tuple[str, Fault | None]:
@@ -121,9 +124,8 @@ class Simulator:
         tokens = None if spread is None else round(spread.at(self._draw(call, "length")))
         return compose(call.params, call.prompt, attempt=call.attempt, tokens=tokens, marks=call.marks)
 
-    def _carrying(self, call: _Call, answer: Answer) -> Reply:
+    def _carrying(self, call: _Call, answer: Answer, latency_s: float) -> Reply:
         headers = self._headers(call.request_id) | self._limit_headers(call)
-        latency_s = self._latency_s(call)
         if not call.streams:
             return Reply(200, headers, (to_json(message(answer)),), delay_s=latency_s)
         events = stream_events(answer)
@@ -153,10 +155,14 @@ class Simulator:
 
     def _limited(self, call: _Call, refusal: Refusal) -> Reply:
         headers = {"retry-after": str(refusal.retry_after_s), **self._limit_headers(call)}
+        if refusal.ramp and (slower := FAULTS["429_ramp"].error) is not None:
+            return self._error(replace(slower, headers=headers), call.request_id)
         text = f"This request would exceed your organization's rate limit of {refusal.amount:,} {refusal.limit.replace('-', ' ')} per minute."
         return self._error(Rejection(429, "rate_limit_error", text, headers=headers), call.request_id)
 
     def _exhausted_headers(self, call: _Call) -> dict[str, str]:
+        if not self.settings.limit_headers:
+            return {}
         reset = self.ledger.epoch + timedelta(seconds=call.now + self.settings.retry_after_s)
         forged = {
             "anthropic-ratelimit-requests-limit": "4000",

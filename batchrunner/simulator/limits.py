@@ -1,110 +1,14 @@
 """The API's limits: requests, input tokens and output tokens, each model on its own."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
+from batchrunner.simulator.meters import TINY, Bucket, Meter, SlidingWindow
+from batchrunner.simulator.outputs import Outputs
 from batchrunner.simulator.settings import Quota, SimulatorSettings
-
-_TINY = 1e-9  # what arithmetic may lose of a token
-
-
-class Meter(Protocol):
-    """What has been used of one limit. Instants must not go back."""
-
-    def wait_s(self, now: float, need: float) -> float:
-        """Return in how many seconds *need* is to be had; 0 now."""
-        ...
-
-    def take(self, now: float, amount: float) -> None:
-        """Use *amount*, whether it is there or not."""
-        ...
-
-    def left(self, now: float) -> float:
-        """Return what is left, zero or more."""
-        ...
-
-    def full_s(self, now: float) -> float:
-        """Return in how many seconds all of it will be there again."""
-        ...
-
-
-class Bucket:
-    """A token bucket with continuous refill. It may go into debt, and *need* above its depth waits for the brim only."""
-
-    def __init__(self, quota: Quota, depth_s: float) -> None:
-        self._per_s = quota.per_s
-        self._depth = max(1.0, quota.per_s * depth_s)
-        self._level = self._depth
-        self._at = 0.0
-
-    def wait_s(self, now: float, need: float) -> float:
-        """Return in how many seconds the level reaches *need*, or the brim."""
-        missing = min(need, self._depth) - self._refilled(now)
-        return missing / self._per_s if missing > _TINY else 0.0
-
-    def take(self, now: float, amount: float) -> None:
-        """Lower the level by *amount*."""
-        self._level = self._refilled(now) - amount
-
-    def left(self, now: float) -> float:
-        """Return the level."""
-        return max(0.0, self._refilled(now) + _TINY)
-
-    def full_s(self, now: float) -> float:
-        """Return in how many seconds the level is at the brim."""
-        return (self._depth - self._refilled(now)) / self._per_s
-
-    def _refilled(self, now: float) -> float:
-        self._level = min(self._depth, self._level + max(0.0, now - self._at) * self._per_s)
-        self._at = max(self._at, now)
-        return self._level
-
-
-class SlidingWindow:
-    """A strict window: never more than the quota in any period, half-open at its start."""
-
-    def __init__(self, quota: Quota) -> None:
-        self._quota = quota
-        self._uses: deque[tuple[float, float]] = deque()  # (when it leaves the window, amount)
-        self._used = 0.0
-
-    def wait_s(self, now: float, need: float) -> float:
-        """Return in how many seconds enough uses have left the window."""
-        self._forget(now)
-        excess = self._used + min(need, self._quota.amount) - self._quota.amount
-        if excess <= _TINY:
-            return 0.0
-        for leaves_at, amount in self._uses:
-            excess -= amount
-            if excess <= _TINY:
-                return leaves_at - now
-        return self._quota.period_s
-
-    def take(self, now: float, amount: float) -> None:
-        """Note a use."""
-        self._forget(now)
-        self._uses.append((now + self._quota.period_s, amount))
-        self._used += amount
-
-    def left(self, now: float) -> float:
-        """Return what the window that ends now still has room for."""
-        self._forget(now)
-        return max(0.0, self._quota.amount - self._used)
-
-    def full_s(self, now: float) -> float:
-        """Return in how many seconds the window will be empty."""
-        self._forget(now)
-        return self._uses[-1][0] - now if self._uses else 0.0
-
-    def _forget(self, now: float) -> None:
-        while self._uses and self._uses[0][0] <= now:
-            self._used -= self._uses.popleft()[1]
-        if not self._uses:
-            self._used = 0.0  # what rounding left over
+from batchrunner.simulator.shares import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,44 +18,81 @@ class Refusal:
     limit: str  #: As the headers name it: `requests`, `input-tokens`, `output-tokens`.
     amount: int  #: The limit, per minute.
     retry_after_s: int  #: Whole seconds, at least 1.
+    ramp: bool = False  #: Only because traffic has to climb slowly.
+
+
+class _Pool:
+    """What one model's requests draw on."""
+
+    def __init__(self, settings: SimulatorSettings, quotas: dict[str, Quota]) -> None:
+        self.share = Share(settings.tenant, settings.accelerate_s)
+        self._meters = {name: self._meter(settings, quota) for name, quota in quotas.items()}
+        output = self._meters.get("output-tokens")
+        self.outputs = None if output is None else Outputs(output, reserved=settings.reserve_output)
+
+    def _meter(self, settings: SimulatorSettings, quota: Quota) -> Meter:
+        return SlidingWindow(quota, self.share) if settings.strict else Bucket(quota, settings.bucket_s, self.share)
+
+    def meters(self, now: float) -> dict[str, Meter]:
+        """Return the meters by name, as they stand at *now*."""
+        if self.outputs is not None:
+            self.outputs.meter(now)
+        return self._meters
+
+    def arrive(self, now: float) -> None:
+        """Note an arrival: a climb may begin with it."""
+        if self.share.traffic(now):
+            for meter in self.meters(now).values():
+                meter.climb(now)
 
 
 class Limits:
     """All limits of an organisation. Without quotas everything is let in, and no header says anything."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
-        self._strict = settings.strict
-        self._depth_s = settings.bucket_s
+        self._settings = settings
         quotas = {
             "requests": settings.requests,
             "input-tokens": settings.input_tokens,
             "output-tokens": settings.output_tokens_limit,
         }
         self._quotas = {name: quota for name, quota in quotas.items() if quota is not None}
-        self._pools: dict[str, dict[str, Meter]] = {}
+        self._pools: dict[str, _Pool] = {}
 
-    def admit(self, model: str, input_tokens: int, now: float) -> Refusal | None:
+    def admit(self, model: str, input_tokens: int, max_tokens: int, now: float) -> Refusal | None:
         """Let a request in and count it, or say why not; what is refused does not count."""
         pool = self._pool(model)
-        # Output counts as it is produced: a request is let in while anything of that limit is left.
-        needs = {"requests": 1, "input-tokens": input_tokens, "output-tokens": 1}
-        wait_s, name = max(((meter.wait_s(now, needs[name]), name) for name, meter in pool.items()), default=(0.0, ""))
+        pool.arrive(now)
+        meters = pool.meters(now)
+        needs = {"requests": 1, "input-tokens": input_tokens}
+        if pool.outputs is not None:
+            needs["output-tokens"] = pool.outputs.need(max_tokens)
+        wait_s, name = max(
+            ((meter.wait_s(now, needs[name]), name) for name, meter in meters.items()), default=(0.0, "")
+        )
         if wait_s > 0:
-            return Refusal(name, self._per_minute(name), max(1, math.ceil(wait_s - _TINY)))
-        for name in pool.keys() - {"output-tokens"}:
-            pool[name].take(now, needs[name])
+            retry_after_s = max(1, math.ceil(wait_s - TINY))
+            return Refusal(name, self._per_minute(name), retry_after_s, ramp=pool.share.climbing(now))
+        for name in meters.keys() - {"output-tokens"}:
+            meters[name].take(now, needs[name])
         return None
 
-    def produced(self, model: str, output_tokens: int, now: float) -> None:
-        """Count the tokens of an answer, once it is finished."""
-        if (meter := self._pool(model).get("output-tokens")) is not None:
-            meter.take(now, output_tokens)
+    def answering(self, model: str, output_tokens: int, max_tokens: int, now: float, lasts_s: float) -> None:
+        """Count an answer to a request that was let in, which is produced in the next *lasts_s* seconds."""
+        if (outputs := self._pool(model).outputs) is not None:
+            outputs.begin(now, output_tokens, max_tokens, lasts_s)
+
+    def ours_s(self, model: str, upto: float) -> float:
+        """Return how many seconds of the whole rate were ours from the start to *upto*, by the latest climb alone."""
+        return self._pool(model).share.volume(0.0, upto)
 
     def headers(self, model: str, now: float, utc_now: datetime) -> dict[str, str]:
         """Return the `anthropic-ratelimit-*` headers; figures are per minute, tokens rounded to thousands."""
         found: dict[str, str] = {}
+        if not self._settings.limit_headers:
+            return found
         tokens: list[tuple[int, float, float]] = []
-        for name, meter in self._pool(model).items():
+        for name, meter in self._pool(model).meters(now).items():
             figures = self._per_minute(name), meter.left(now), meter.full_s(now)
             if name != "requests":
                 tokens.append(figures)
@@ -161,13 +102,10 @@ class Limits:
             found.update(_headers("tokens", sum(limits), sum(lefts), max(fulls), utc_now))
         return found
 
-    def _pool(self, model: str) -> dict[str, Meter]:
+    def _pool(self, model: str) -> _Pool:
         if (pool := self._pools.get(model)) is None:
-            pool = self._pools[model] = {name: self._meter(quota) for name, quota in self._quotas.items()}
+            pool = self._pools[model] = _Pool(self._settings, self._quotas)
         return pool
-
-    def _meter(self, quota: Quota) -> Meter:
-        return SlidingWindow(quota) if self._strict else Bucket(quota, self._depth_s)
 
     def _per_minute(self, name: str) -> int:
         return round(self._quotas[name].per_s * 60)

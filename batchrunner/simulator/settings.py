@@ -9,6 +9,7 @@ from batchrunner.errors import UsageError
 from batchrunner.simulator.catalogue import DEFAULT_MODELS
 from batchrunner.simulator.chance import Shape, Spread
 from batchrunner.simulator.faults import FAULTS
+from batchrunner.simulator.shares import Tenant
 
 _LATENCY = Spread(0.05, 0.05)
 _UNITS_S = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
@@ -40,6 +41,10 @@ class SimulatorSettings:
     outage: Spread | None = None  #: From `low` to `high` seconds after the start everything gets a 529.
     bucket_s: float = 60.0  #: Depth of the token buckets, in seconds of the rate.
     strict: bool = False  #: Strict sliding windows in place of the token buckets.
+    reserve_output: bool = False  #: Output counts as `max_tokens` from admission to end, not as it is produced.
+    tenant: Tenant | None = None  #: Somebody else on the same limits, of whom only `remaining` and `reset` tell.
+    accelerate_s: float | None = None  #: With traffic the rates climb from a tenth to the whole in so many seconds.
+    limit_headers: bool = True  #: Send `anthropic-ratelimit-*`; gateways often leave them out.
     faults: Mapping[str, float] = field(default_factory=dict)  #: Name -> probability for an arrival.
     retry_after_s: float = 1.0  #: Sent with the faults `429` and `429_ramp`.
     seed: int = 1
@@ -159,6 +164,26 @@ def _span(text: str) -> Spread:
     return _spread(text)
 
 
+def _tenant(text: str) -> Tenant:
+    """Read `75..195:0.5` or `75..:0.5`, which has no end."""
+    span, colon, taken = text.rpartition(":")
+    from_text, dots, to_text = span.partition("..")
+    if not colon or not dots:
+        raise ValueError("write it as FROM..TO:SHARE or FROM..:SHARE, such as 75..195:0.5")
+    tenant = Tenant(_number(from_text), _number(to_text) if to_text else math.inf, _probability(taken))
+    if tenant.to_s <= tenant.from_s:
+        raise ValueError("it ends before it begins")
+    if tenant.share == 1 and math.isinf(tenant.to_s):
+        raise ValueError("nothing would ever be left")
+    return tenant
+
+
+def _charging(text: str) -> bool:
+    if text not in {"produced", "reserved"}:
+        raise ValueError("must be produced or reserved")
+    return text == "reserved"
+
+
 _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "latency": ("latency", _spread),
     "rpm": ("requests", _per_minute),
@@ -169,6 +194,10 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "outage": ("outage", _span),
     "bucket_s": ("bucket_s", _positive),
     "strict": ("strict", _switch),
+    "output_limit": ("reserve_output", _charging),
+    "tenant": ("tenant", _tenant),
+    "accelerate": ("accelerate_s", _positive),
+    "headers": ("limit_headers", _switch),
     "retry_after": ("retry_after_s", _number),
     "seed": ("seed", _whole),
     "key": ("api_key", str),

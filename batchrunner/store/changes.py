@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchrunner.model import Attempt, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
+from batchrunner.model import Attempt, Decision, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
 from batchrunner.policy.signature import signature
 from batchrunner.store.transactions import transaction
 
 START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, ?, ?, ?, ?)"
 UNSTART = "DELETE FROM attempts WHERE seq = ? AND number = ? AND ended_at IS NULL"
 END = """UPDATE attempts SET ended_at = ?, outcome = ?, error_class = ?, http_status = ?, api_request_id = ?, message = ?,
-    possibly_paid = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?
+    possibly_paid = ?, counted = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?
     WHERE seq = ? AND number = ?"""
 RESULT = """INSERT OR REPLACE INTO results (seq, number, accepted, text, stop_reason, model, message)
     VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -32,6 +32,8 @@ LANE_TOTALS = """INSERT INTO lane_totals
     cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
     cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens"""
 HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
+# One entry more at the end of the list.
+NOTE_CHANGE = "UPDATE runs SET changes = json_insert(changes, '$[#]', json(?)) WHERE id = ?"
 END_RUN = "UPDATE runs SET heartbeat_at = :at, ended_at = :at, ending = :ending, reason = :reason WHERE id = :id"
 
 
@@ -70,7 +72,7 @@ class Settled:
         """Write the settlement; only a request that is still pending moves."""
         s = self.settlement
         seq, number = s.attempt.seq, s.attempt.number
-        cursor.execute(END, (s.ended_at, *_end_columns(s.outcome), seq, number))
+        cursor.execute(END, (s.ended_at, *_end_columns(s.outcome, counted=_is_counted(s.decision)), seq, number))
         answer = s.outcome if isinstance(s.outcome, Success) else s.outcome.answer
         if answer is not None:
             accepted = isinstance(s.outcome, Success)
@@ -96,9 +98,13 @@ def next_state(settlement: Settlement) -> State:
             return State.PENDING
 
 
-def _end_columns(outcome: Outcome) -> tuple[Any, ...]:
+def _is_counted(decision: Decision | None) -> bool:
+    return decision.counted if isinstance(decision, Retry) else not isinstance(decision, Halt)
+
+
+def _end_columns(outcome: Outcome, *, counted: bool) -> tuple[Any, ...]:
     if isinstance(outcome, Success):
-        head: tuple[Any, ...] = ("success", None, 200, outcome.api_request_id, None, False)
+        head: tuple[Any, ...] = ("success", None, 200, outcome.api_request_id, None, False, counted)
         answer: Success | None = outcome
     else:
         message = outcome.message if outcome.body is None else f"{outcome.message}\n{outcome.body}"
@@ -109,6 +115,7 @@ def _end_columns(outcome: Outcome) -> tuple[Any, ...]:
             outcome.api_request_id,
             message,
             outcome.possibly_paid,
+            counted,
         )
         answer = outcome.answer
     if answer is None:
@@ -132,6 +139,22 @@ class Heartbeat:
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Renew the run's heartbeat."""
         cursor.execute(HEARTBEAT, (self.at, self.run_id))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Retuned:
+    """The run was told to go on in another way while it worked."""
+
+    run_id: int
+    at: str
+    what: str  #: A sentence for people.
+    now: Mapping[str, Any]  #: What is in force from now on: `concurrency`, `rate`, `paused`; plain JSON values.
+    wish: str  #: The wish that asked for it.
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Add the change to the run's list."""
+        entry = {"at": self.at, "what": self.what, "now": dict(self.now), "wish": self.wish}
+        cursor.execute(NOTE_CHANGE, (json.dumps(entry), self.run_id))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,8 +1,10 @@
 """What a reader finds in a store: typed, frozen, nothing behind it."""
 
+import json
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Self
 
 #: A run that has shown no sign of life for so long is taken for dead.
 HEARTBEAT_FRESH_S = 20.0
@@ -53,6 +55,16 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveChange:
+    """A change that a run took in while it worked."""
+
+    at: str
+    what: str  #: In words.
+    now: dict[str, Any]  #: What was in force from then on: `concurrency`, `rate`, `paused`.
+    wish: str  #: Id of the wish that asked for it.
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One process that worked, or works, on the store."""
 
@@ -65,6 +77,19 @@ class Run:
     ended_at: str | None
     ending: str | None  #: finished, halted, interrupted, died, ...
     reason: str | None
+    changes: tuple[LiveChange, ...] = ()  #: Oldest first.
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> Self:
+        """Return the run of a row of `runs`, of whatever schema and with whatever other columns."""
+        facts = {key: row[key] for key in row.keys() if key in cls.__dataclass_fields__}  # noqa: SIM118 - a Row
+        changes = json.loads(facts.pop("changes", "[]"))
+        return cls(**facts, changes=tuple(LiveChange(**change) for change in changes))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the last word the run took in was to pause."""
+        return bool(self.changes and self.changes[-1].now.get("paused"))
 
     def is_alive(self, now: datetime) -> bool:
         """Whether the run has not ended and has shown a sign of life in the last `HEARTBEAT_FRESH_S` seconds."""

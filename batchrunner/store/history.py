@@ -1,17 +1,15 @@
 """The runs that worked on a store, as `runs` lists them."""
 
-import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from batchrunner.store.files import open_reader
 from batchrunner.store.found import Run
 
-_RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason, settings
-    FROM runs ORDER BY id"""
+# Whatever columns there are: a store of an earlier schema is read as it is.
+_RUNS = "SELECT * FROM runs ORDER BY id"
+_LATEST = "SELECT * FROM runs ORDER BY id DESC LIMIT 1"
 # A request was finished by the run of its latest attempt.
 _FINISHED = """SELECT a.run_id, count(*) FROM requests q CROSS JOIN attempts a ON a.seq = q.seq AND a.number = q.attempts
     WHERE q.state <> 'pending' AND q.line IS NOT NULL GROUP BY a.run_id"""
@@ -33,16 +31,23 @@ def past_runs(conn: sqlite3.Connection) -> list[PastRun]:
     finished, calls = (dict(conn.execute(sql).fetchall()) for sql in (_FINISHED, _SENT))
     found = []
     for row in conn.execute(_RUNS):
-        facts = dict(row)
-        settings = json.loads(facts.pop("settings"))
-        run = Run(**facts)
-        found.append(PastRun(run, settings, finished.get(run.id, 0), calls.get(run.id, 0)))
+        run = Run.of(row)
+        found.append(PastRun(run, json.loads(row["settings"]), finished.get(run.id, 0), calls.get(run.id, 0)))
     return found
 
 
-def last_settings(store: Path) -> dict[str, Any]:
-    """Return the settings on record of the latest run on *store*, none if there was none; raises as `open_reader` does."""
-    with contextlib.closing(open_reader(store)) as conn:
-        row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    settings = json.loads(row[0]) if row else {}
-    return settings if isinstance(settings, dict) else {}
+def latest_settings(conn: sqlite3.Connection) -> dict[str, Any]:
+    """Return the settings of the latest run as they were in force last: what it was told, then what it was retuned to.
+
+    Empty if there was no run.
+    """
+    row = conn.execute(_LATEST).fetchone()
+    if row is None:
+        return {}
+    settings = json.loads(row["settings"])
+    return in_force(settings, Run.of(row)) if isinstance(settings, dict) else {}
+
+
+def in_force(settings: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Return *settings*, what *run* began with, with the last of its changes laid over them."""
+    return settings | (run.changes[-1].now if run.changes else {})

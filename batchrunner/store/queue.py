@@ -59,7 +59,7 @@ NEXT_FRESH_CLASS = _NEXT_CLASS.format("NULL")
 NEXT_DUE_CLASS = _NEXT_CLASS.format("NOT NULL")
 
 FAILURES = """SELECT error_class FROM attempts
-    WHERE seq = :seq AND number > :budget_from AND error_class IS NOT NULL"""
+    WHERE seq = :seq AND number > :budget_from AND error_class IS NOT NULL AND counted = 1"""
 
 LINE_AT = "SELECT line FROM requests WHERE line IS NOT NULL ORDER BY line LIMIT 1 OFFSET :offset"
 

@@ -25,7 +25,7 @@ from batchrunner.store.found import (
     Spend,
     Unsettled,
 )
-from batchrunner.store.history import PastRun, past_runs
+from batchrunner.store.history import PastRun, latest_settings, past_runs
 from batchrunner.store.rows import ALL, Chosen, export_rows
 from batchrunner.store.where import check_condition
 
@@ -33,8 +33,7 @@ _MAPPED_BYTES = 2**30
 
 JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
-RUNS = """SELECT id, version, host, pid, started_at, heartbeat_at, ended_at, ending, reason
-    FROM runs ORDER BY id DESC LIMIT :count"""
+RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
 SPEND = "SELECT * FROM spend ORDER BY lane"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
@@ -118,7 +117,7 @@ class Reader:
 
     def latest_runs(self, count: int = 1) -> list[Run]:
         """Return the latest *count* runs, newest first."""
-        return [Run(**row) for row in self._conn.execute(RUNS, {"count": count})]
+        return [Run.of(row) for row in self._conn.execute(RUNS, {"count": count})]
 
     def is_running(self, now: datetime) -> bool:
         """Whether a run works on the store at *now* (UTC, aware)."""
@@ -203,6 +202,10 @@ class Reader:
     def past_runs(self) -> list[PastRun]:
         """Return every run, the oldest first."""
         return past_runs(self._conn)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the latest run as they were, or are, in force last; empty if there was none."""
+        return latest_settings(self._conn)
 
     def detail(self, custom_id: str) -> Detail | None:
         """Return all that is known of the request *custom_id*, also of one that left the input."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -119,6 +119,29 @@ _TABLES = (
     "CREATE INDEX attempts_doubtful ON attempts (lane, seq) WHERE ended_at IS NULL OR possibly_paid = 1",
 )
 
+#: What the second schema adds to the first. No row is rewritten, however many there are.
+_SECOND = (
+    # JSON list of {at, what, now, wish}: how the run was retuned while it worked
+    "ALTER TABLE runs ADD COLUMN changes TEXT NOT NULL DEFAULT '[]'",
+    # 0: the failure was the lane's (a rate limit, an outage) and used up none of the request's attempts
+    "ALTER TABLE attempts ADD COLUMN counted INTEGER NOT NULL DEFAULT 1",
+    """CREATE TABLE minutes (
+        run_id INTEGER NOT NULL,
+        lane TEXT NOT NULL,
+        minute TEXT NOT NULL,              -- UTC, of its beginning
+        sent INTEGER NOT NULL,
+        refused INTEGER NOT NULL,          -- 429s
+        failed INTEGER NOT NULL,           -- failures that an outage may cause
+        input_tokens INTEGER NOT NULL,     -- as the limits count them: without what the cache read
+        output_tokens INTEGER NOT NULL,
+        rpm REAL,                          -- the limits in force at its end, per minute; NULL: none known
+        itpm INTEGER,
+        otpm INTEGER,
+        waited TEXT NOT NULL,              -- JSON: seconds that the lane waited, by what for
+        PRIMARY KEY (run_id, lane, minute)
+    ) WITHOUT ROWID""",
+)
+
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.
 IMPORT_INDEXES = (
     """CREATE INDEX IF NOT EXISTS requests_fresh ON requests (model_class, seq)
@@ -169,6 +192,11 @@ def migrate(db: "Database") -> None:
             db.execute(statement)
         for name, select in _VIEWS.items():
             db.create_view(name, select)
+
+    @migrations()
+    def m002_second_schema(db: "Database") -> None:
+        for statement in _SECOND:
+            db.execute(statement)
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")

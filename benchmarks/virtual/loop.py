@@ -3,14 +3,16 @@
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import anyio
 
-from builders import moment
-
 T = TypeVar("T")
+
+#: Where virtual time begins: on the loop's clock, and in UTC.
+START_S = 1000.0
+START = datetime(2026, 11, 22, 14, tzinfo=UTC)
 
 #: What a round of the loop takes. Were it nothing, a timer set a rounding error too early would be set again for ever.
 _ROUND_S = 1e-9
@@ -22,6 +24,7 @@ class _Jumping(selectors.DefaultSelector):
     jump: Callable[[float], None]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready, and let the time pass that would have been waited."""
         ready = super().select(0)
         if timeout is None and not ready:
             raise AssertionError("everybody waits and no timer is set: a deadlock")
@@ -34,11 +37,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         selector = _Jumping()
-        self._now = 1000.0
+        self._now = START_S
         super().__init__(selector)
         selector.jump = self._jump
 
     def time(self) -> float:
+        """Return the virtual instant."""
         return self._now
 
     def _jump(self, seconds: float) -> None:
@@ -46,16 +50,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """A `Clock` on a `VirtualLoop`; UTC starts at `builders.AT`."""
+    """A `Clock` on a `VirtualLoop`."""
+
+    def __init__(self) -> None:
+        self._slept_s = 0.0
 
     def monotonic(self) -> float:
+        """Return the virtual instant."""
         return asyncio.get_running_loop().time()
 
     def utc_now(self) -> datetime:
-        return moment() + timedelta(seconds=self.monotonic() - 1000.0)
+        """Return the moment in UTC that belongs to the virtual instant."""
+        return START + timedelta(seconds=self.monotonic() - START_S + self._slept_s)
 
     async def sleep_until(self, instant: float) -> None:
+        """Return at *instant* or at once if it has passed."""
         await anyio.sleep(max(0.0, instant - self.monotonic()))
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine have slept: UTC has gone on, and the rest of the world, while the monotonic clock stood."""
+        self._slept_s += seconds
 
 
 def in_virtual_time(function: Callable[..., Awaitable[T]], *args: object) -> T:

@@ -1,0 +1,93 @@
+"""What holds a run back, in words: for the bar, for the end of a run, for the store."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from batchrunner.lane import Lane
+from batchrunner.model import LimitKind
+from batchrunner.policy.flow import Flow
+from batchrunner.policy.holdups import KINDS, Reason
+from batchrunner.screen import duration
+
+#: A wait is told at the end of a run if it was so long (seconds) and made up this share of the run.
+_WORTH_TELLING_S = 5.0
+_WORTH_TELLING = 0.1
+
+
+def per_minute(flow: Flow, kind: LimitKind) -> float | None:
+    """Return the limit on *kind* in force in a lane, None where none is known."""
+    if kind is LimitKind.REQUESTS:
+        return flow.requests.per_minute
+    return (flow.inputs if kind is LimitKind.INPUT_TOKENS else flow.outputs).per_minute
+
+
+def short(number: float) -> str:
+    """Return *number* as limits are spoken of: `400k`, `2M`, `80k`, `1,500`."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if number >= 10 * unit or (number >= unit and number % unit == 0):
+            return f"{round(number / unit, 1):g}{name}"
+    return f"{number:,.0f}"
+
+
+def held_by(lanes: Sequence[Lane], now: float) -> str | None:
+    """Return what holds the run back at the moment, None if nothing does: `output tokens 94 % of 400k/min`."""
+    found = [(lane, reason) for lane in lanes if (reason := lane.limiter.holdups.binding(now)) is not None]
+    words = [_words(lane.limiter.flow, reason, now) for lane, reason in found[:2]]
+    if len(lanes) > 1:
+        words = [f"{lane.name}: {text}" for (lane, _), text in zip(found, words, strict=False)]
+    return "; ".join(words) or None
+
+
+def _words(flow: Flow, reason: Reason, now: float) -> str:
+    if (kind := KINDS.get(reason)) is not None and (limit := per_minute(flow, kind)):
+        meter = flow.holdups.meters[kind]
+        meter.forget(now)
+        return f"{reason} {min(1.0, meter.minute / limit):.0%} of {short(limit)}/min".replace("%", " %")
+    pace, _ = flow.requests.pace(now)
+    match reason:
+        case Reason.OUTAGE if flow.breaker.opened_at is not None:
+            return f"outage for {duration(now - flow.breaker.opened_at)}"
+        case Reason.REFUSED if flow.gate.open_at > now:
+            return f"refused (429), on hold for {duration(flow.gate.open_at - now)}"
+        case Reason.LEARNED | Reason.OTHERS | Reason.RAMP:
+            return f"{reason}: {pace * 60:,.0f} requests/min"
+        case Reason.CONCURRENCY:
+            return f"{flow.room(now):,} calls in flight at most"
+    return str(reason)
+
+
+def waits_told(lanes: Sequence[Lane], seconds: float) -> list[str]:
+    """Return the lines that say at the end of a run of so many seconds what it waited for longest, and what would help."""
+    told = []
+    for lane in lanes:
+        waited = lane.limiter.holdups.total.waited_s
+        if not waited:
+            continue
+        reason = max(waited, key=waited.__getitem__)
+        waited_s = waited[reason]
+        if waited_s >= max(_WORTH_TELLING_S, _WORTH_TELLING * seconds):
+            where = f"{lane.name}: " if len(lanes) > 1 else ""
+            told.append(
+                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, waited_s)}"
+            )
+    return told
+
+
+def _remedy(flow: Flow, reason: Reason, waited_s: float) -> str:
+    """Return what twice the limit would change: the time its use takes halves, and no more than was waited can be saved."""
+    if (kind := KINDS.get(reason)) is not None and (limit := per_minute(flow, kind)):
+        used = flow.holdups.meters[kind].total
+        saved_s = min(waited_s, used / limit * 60 / 2)
+        return f"; at {short(2 * limit)}/min this run takes about {duration(saved_s)} less"
+    if reason is Reason.CONCURRENCY:
+        return f" ({flow.concurrency.cap:,} calls in flight at most; -j permits more)"
+    return ""
+
+
+def figures(flow: Flow) -> Mapping[str, Any]:
+    """Return the limits in force, as the store keeps them."""
+    return {
+        "rpm": flow.requests.per_minute,
+        "itpm": flow.inputs.per_minute,
+        "otpm": flow.outputs.per_minute,
+    }

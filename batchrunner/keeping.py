@@ -1,0 +1,171 @@
+"""What goes on beside the dispatching: signs of life, the minutes' accounts, outages, a machine that slept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import anyio
+
+from batchrunner.clock import Clock, stamp
+from batchrunner.dispatcher import Dispatcher
+from batchrunner.errors import StoreError
+from batchrunner.holding import figures
+from batchrunner.lane import Lane
+from batchrunner.policy.holdups import Reason
+from batchrunner.screen import duration
+from batchrunner.store.changes import Heartbeat
+from batchrunner.store.minutes import MinuteKept
+from batchrunner.store.writer import Writer
+
+HEARTBEAT_S = 5.0
+_TICK_S = 1.0
+#: A tick that comes so much later than it was due is a machine that slept, or a process that was stopped.
+SLEPT_S = 5.0
+_REMIND_S = 60.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A lane, and what was said and written of it."""
+
+    lane: Lane
+    minute: str = ""
+    waited_s: dict[Reason, float] = field(default_factory=dict)  # in that minute, as far as it is written down
+    outage_since: float | None = None
+    told_at: float = 0.0
+    told_limit: float | None = None
+
+
+class Keeper:
+    """Keeps an eye on one run. `run` goes on until it is cancelled; `write_minutes` once more at the end."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        writer: Writer,
+        run_id: int,
+        *,
+        clock: Clock,
+        note: Callable[[str], None],
+        check_place: Callable[[], None],
+        renew: Callable[[], None],
+        max_outage_s: float,
+    ) -> None:
+        """*note* shows a sentence; *check_place* raises `StoreError` if the store was taken away; *renew* drops connections."""
+        self._dispatcher = dispatcher
+        self._writer = writer
+        self._run_id = run_id
+        self._clock = clock
+        self._note = note
+        self._check_place = check_place
+        self._renew = renew
+        self._max_outage_s = max_outage_s
+        self.began_at = clock.monotonic()
+        self._watched = [_Watched(lane) for lane in dispatcher.lanes]
+
+    async def run(self) -> None:
+        """Look after the run until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._beat)
+            group.start_soon(self._tick)
+
+    def write_minutes(self) -> None:
+        """Write down what the lanes did and waited for since the last time."""
+        now, minute = self._clock.monotonic(), _minute(self._clock.utc_now())
+        for watched in self._watched:
+            flow = watched.lane.limiter.flow
+            tally = flow.holdups.take(now)
+            if watched.minute != minute:
+                watched.minute, watched.waited_s = minute, {}
+            if tally.is_empty:
+                continue
+            for reason, seconds in tally.waited_s.items():
+                watched.waited_s[reason] = watched.waited_s.get(reason, 0.0) + seconds
+            done = {
+                name: getattr(tally, name) for name in ("sent", "refused", "failed", "input_tokens", "output_tokens")
+            }
+            waited_s = {reason.value: seconds for reason, seconds in watched.waited_s.items()}
+            kept = MinuteKept(self._run_id, watched.lane.name, minute, {**done, **figures(flow)}, waited_s)
+            self._writer.submit(kept)
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(HEARTBEAT_S)
+            self._writer.submit(Heartbeat(self._run_id, stamp(self._clock.utc_now())))
+            self.write_minutes()
+
+    async def _tick(self) -> None:
+        """Every second: is the store where it was, has the machine slept, is the endpoint there? Ends when the store is gone."""
+        before, wall = self._clock.monotonic(), self._clock.utc_now()
+        while True:
+            await anyio.sleep(_TICK_S)
+            if not self._is_in_place():
+                return
+            now, wall_now = self._clock.monotonic(), self._clock.utc_now()
+            # A stopped process misses the first, a machine that slept only the second: the monotonic clock sleeps too.
+            slept_s = max(now - before, (wall_now - wall).total_seconds()) - _TICK_S
+            before, wall = now, wall_now
+            if slept_s > SLEPT_S:
+                self._wake_up(now, slept_s)
+            for watched in self._watched:
+                self._look(watched, now)
+
+    def _is_in_place(self) -> bool:
+        """Pay for no answers that nobody would find again."""
+        try:
+            self._check_place()
+        except StoreError as error:
+            self._note(f"{error} Nothing more is sent.")
+            self._dispatcher.stop()
+            return False
+        return True
+
+    def _wake_up(self, now: float, slept_s: float) -> None:
+        self._note(f"this process did not run for {duration(slept_s)}: going on slowly, over new connections")
+        self._renew()
+        for watched in self._watched:
+            watched.lane.limiter.suspended(now)
+
+    def _look(self, watched: _Watched, now: float) -> None:
+        flow = watched.lane.limiter.flow
+        self._tell_limit(watched)
+        self._tell_outage(watched, flow.breaker.opened_at, now)
+        since = flow.stuck_since
+        if since is not None and now - since > self._max_outage_s and not watched.lane.scope.cancel_called:
+            self._dispatcher.give_up(
+                watched.lane,
+                f"Nothing was answered for {duration(now - since)} (--max-outage). Look at the endpoint's status, then "
+                "run the same command again.",
+            )
+
+    def _tell_limit(self, watched: _Watched) -> None:
+        """Say once when the endpoint permits less than the user wants."""
+        requests = watched.lane.limiter.flow.requests
+        wanted, offered = requests.wanted, requests.offered
+        if wanted is None or offered is None or watched.told_limit == offered:
+            return
+        watched.told_limit = offered
+        if offered < (per_minute := wanted.count * 60 / wanted.period_s):
+            self._note(
+                f"{watched.lane.name}: the endpoint permits {offered:,} requests a minute, fewer than the "
+                f"{per_minute:,.0f} you set: {offered:,} it is"
+            )
+
+    def _tell_outage(self, watched: _Watched, opened_at: float | None, now: float) -> None:
+        name = watched.lane.name
+        if opened_at is not None and watched.outage_since is None:
+            watched.outage_since, watched.told_at = opened_at, now
+            self._note(
+                f"{name}: the endpoint is failing; sending is on hold, one request every few seconds tries it, no "
+                f"attempt is used up (at most {duration(self._max_outage_s)}, --max-outage)"
+            )
+        elif opened_at is not None and now - watched.told_at >= _REMIND_S:
+            watched.told_at = now
+            self._note(f"{name}: no answer for {duration(now - opened_at)}; still trying")
+        elif opened_at is None and watched.outage_since is not None:
+            self._note(f"{name}: the endpoint answers again after {duration(now - watched.outage_since)}")
+            watched.outage_since = None
+
+
+def _minute(moment: datetime) -> str:
+    return stamp(moment.replace(second=0, microsecond=0))

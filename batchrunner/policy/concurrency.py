@@ -1,0 +1,79 @@
+"""How many attempts of a lane may be in flight: as many as the rate needs, and no more."""
+
+import math
+
+#: Where no limit is known, a lane begins with so many.
+OPENING = 5
+#: Room above what rate and latency come to.
+MARGIN = 1.15
+#: The mean latency is believed after so many answers and so many seconds: the first answers are the quickest ones.
+_BELIEVED_ANSWERS = 100
+_BELIEVED_S = 30.0
+_MEMORY = 0.99
+#: A refusal of too many at once leaves this share of what was in flight.
+_CUT = 0.8
+_HOLD_S = 20.0
+
+
+class Concurrency:
+    """A lane's own number of slots, from 1 to *cap*.
+
+    With a known rate: `MARGIN` x rate x mean latency (Little's law). Without: from `OPENING` upwards, one more for
+    each answer, until something is refused; from then on slowly. A refusal because of too many at once cuts it in
+    either case.
+    """
+
+    def __init__(self, cap: int, cautious_cap: int) -> None:
+        self.cap = cap  #: The user's `-j`, or what the process can hold.
+        self.cautious_cap = cautious_cap  #: The same as long as no rate is known.
+        self._allowed: float = min(OPENING, cautious_cap)
+        self._bound = math.inf  # what refusals of too many at once have left
+        self._calm = True
+        self._cut_at = -math.inf
+        self._answers = 0
+        self._mean_s = 0.0
+        self._began_at: float | None = None
+
+    def limit(self, now: float, rate: float | None) -> int:
+        """Return how many may be in flight at *now*, when *rate* starts per second are permitted.
+
+        Infinite: nobody knows; None: some rate holds, but not at the moment, in a burst.
+        """
+        wanted: float = self.cap
+        if rate == math.inf:
+            wanted = min(self.cautious_cap, self._allowed)
+        elif rate is not None:
+            wanted = self._for_rate(now, rate)
+        return max(1, min(self.cap, math.floor(min(wanted, self._bound))))
+
+    def answered(self, now: float, sent_at: float) -> None:
+        """An answer came to what was sent at *sent_at*."""
+        if self._began_at is None:
+            self._began_at = now
+        self._answers += 1
+        weight = max(1 - _MEMORY, 1 / self._answers)
+        self._mean_s += weight * (now - sent_at - self._mean_s)
+        step = 1.0 if self._calm else 1 / self._allowed
+        self._allowed = min(self.cautious_cap, self._allowed + step)
+        if self._bound < math.inf and now > self._cut_at + _HOLD_S:
+            self._bound += 1 / self._bound
+
+    def refused(self, now: float, sent_at: float, in_flight: int, *, at_once: bool) -> None:
+        """What was sent at *sent_at* was refused; *at_once*: because too many were in flight, *in_flight* of them."""
+        if sent_at <= self._cut_at:
+            return
+        self._calm = False
+        self._cut_at = now
+        self._allowed = max(1.0, _CUT * min(self._allowed, in_flight))
+        if at_once:
+            self._bound = max(1.0, _CUT * in_flight)
+
+    def restart(self) -> None:
+        """An outage is over: begin anew, as carefully as at the start."""
+        self._allowed = min(OPENING, self.cautious_cap)
+
+    def _for_rate(self, now: float, rate: float) -> float:
+        known = self._began_at is not None and now > self._began_at + _BELIEVED_S
+        if not known or self._answers < _BELIEVED_ANSWERS:
+            return self.cap
+        return MARGIN * rate * self._mean_s + OPENING

@@ -1,0 +1,80 @@
+"""What a request will use, estimated from what those before it have used."""
+
+import math
+import re
+from bisect import bisect_left, insort
+from collections import deque
+
+#: So many answers make the percentile trustworthy, and so many of the latest count.
+ENOUGH = 30
+_RECENT = 300
+_PERCENTILE = 0.95
+#: Before anything is known: characters of English and JSON per token.
+CHARS_PER_TOKEN = 3.2
+#: Weight of everything before, each time another answer tells its true size.
+_MEMORY = 0.98
+#: What an image or a page costs, roughly; its bytes say nothing about it.
+_TOKENS_PER_BLOB = 1600
+_BLOB = re.compile(r'"data"\s*:\s*"[A-Za-z0-9+/=\\]{64,}"')
+
+
+class OutputEstimate:
+    """How many tokens an answer will have: the 95th percentile of this lane's latest, never above `max_tokens`.
+
+    As long as there are none it is `max_tokens`; the first few answers bound it from above by a multiple of the
+    longest so far that shrinks with their number, so that a high `max_tokens` does not hold up the beginning.
+    """
+
+    def __init__(self) -> None:
+        self.reserve_all = False  #: Reserve `max_tokens`: this server does so itself.
+        self._recent: deque[int] = deque()
+        self._sorted: list[int] = []
+
+    def tokens(self, max_tokens: int) -> float:
+        """Return what to reserve for an answer that may have *max_tokens*."""
+        count = len(self._sorted)
+        if self.reserve_all or not count:
+            return max_tokens
+        if count < ENOUGH:
+            return min(max_tokens, self._sorted[-1] * (1 + ENOUGH / count / 2))
+        return min(max_tokens, self._sorted[math.ceil(_PERCENTILE * count) - 1])
+
+    def note(self, output_tokens: int) -> None:
+        """An answer had so many."""
+        self._recent.append(output_tokens)
+        insort(self._sorted, output_tokens)
+        if len(self._recent) > _RECENT:
+            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+
+
+class InputEstimate:
+    """How many input tokens a body counts for: its characters, scaled by what those before it counted for.
+
+    What the cache delivers does not count at the API, so the scale learns that by itself. Data of images and
+    documents is not text and is left out of the characters.
+    """
+
+    def __init__(self) -> None:
+        self._tokens = 1.0
+        self._chars = CHARS_PER_TOKEN
+
+    def tokens(self, params: str) -> float:
+        """Return what to reserve for the body *params* (JSON text)."""
+        chars, blobs = _measure(params)
+        return 1 + chars * self._tokens / self._chars + blobs * _TOKENS_PER_BLOB
+
+    def note(self, params: str, input_tokens: int) -> None:
+        """The body *params* counted for so many."""
+        chars, blobs = _measure(params)
+        text_tokens = input_tokens - blobs * _TOKENS_PER_BLOB
+        if text_tokens > 0:
+            self._tokens = _MEMORY * self._tokens + text_tokens
+            self._chars = _MEMORY * self._chars + chars
+
+
+def _measure(params: str) -> tuple[int, int]:
+    """Return the characters of *params* that are text, and the number of its images and documents."""
+    if '"base64"' not in params:
+        return len(params), 0
+    text, blobs = _BLOB.subn("", params)
+    return len(text), blobs
