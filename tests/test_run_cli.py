@@ -113,3 +113,18 @@ def test_a_store_in_a_foreign_transaction_is_no_bug_of_ours(tmp_path: Path) -> N
     assert done.code == 5, done.stderr
     assert "is locked by another program" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("exprot", "No such command 'exprot'. Did you mean 'export'?"),
+        ("jobs.jsonl", "No such command 'jobs.jsonl'. Did you mean 'run jobs.jsonl'?"),
+        ("quatsch", "No such command 'quatsch'.\n"),
+    ],
+)
+def test_a_verb_that_is_none_is_told_what_may_be_meant(typed: str, said: str, tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    done = command(typed, cwd=tmp_path)
+    assert done.code == 2
+    assert said in done.stderr
