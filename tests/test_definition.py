@@ -97,6 +97,7 @@ def test_a_whole_definition_is_read(tmp_path: Path) -> None:
         ('base_url = "https://relay.example"', 1, "where your key goes"),
         ('[request]\napi_key = "x"', 2, "where your key goes"),
         ('[run]\nBase-URL = "x"', 2, "where your key goes"),
+        ('[run]\nallow_files = "/"', 2, "what is read from your disk"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_file_line_and_what_is_allowed(
