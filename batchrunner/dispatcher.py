@@ -1,82 +1,26 @@
 """From due requests to admitted attempts, and from outcomes to settlements. A task per lane; one writer for all."""
 
 import contextlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 import anyio
 from anyio import to_thread
 
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, stamp
+from batchrunner.counts import Counts
 from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
 from batchrunner.lane import Lane, Ticket, utc_stamp
-from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
+from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
+from batchrunner.settings import Limits
+from batchrunner.slots import Slots
 from batchrunner.store.changes import Settled, Started, Unstarted
 from batchrunner.store.queue import Claim, Claimed, Queue
 from batchrunner.store.writer import Group, Writer
-
-
-class Slots:
-    """Room for attempts in flight. A slot is freed only after its settlement is committed."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.free = total
-        self._freed = anyio.Event()
-
-    def take(self) -> None:
-        """Take one; there must be one."""
-        self.free -= 1
-
-    def give(self) -> None:
-        """Give one back."""
-        self.free += 1
-        self._freed.set()
-
-    async def freed(self) -> None:
-        """Wait until one is given back."""
-        if self._freed.is_set():
-            self._freed = anyio.Event()
-        await self._freed.wait()
-
-
-@dataclass(slots=True)
-class Counts:
-    """What this run has done so far; for progress and the summary."""
-
-    sent: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retries: int = 0
-    refused: int = 0  #: Of the retries, those after a 429.
-    halted: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
-
-    def add(self, settlement: Settlement) -> None:
-        """Count one settlement."""
-        outcome = settlement.outcome
-        answer = outcome if isinstance(outcome, Success) else outcome.answer
-        if answer is not None:
-            self.input_tokens += answer.usage.input_tokens
-            self.output_tokens += answer.usage.output_tokens
-        match settlement.decision:
-            case None:
-                self.succeeded += 1
-            case Fail():
-                self.failed += 1
-                self.failures.update([outcome.error_class] if isinstance(outcome, Failure) else ())
-            case Retry():
-                self.retries += 1
-                self.refused += isinstance(outcome, Failure) and outcome.error_class is ErrorClass.RATE_LIMITED
-            case Halt():
-                self.halted += 1
 
 
 class Dispatcher:
@@ -110,6 +54,8 @@ class Dispatcher:
         self._news = anyio.Event()
         self._closed = False
         self._reading = anyio.CapacityLimiter(1)
+        self._going = anyio.Event()  # set unless paused
+        self._going.set()
 
     async def run(self) -> None:
         """Dispatch every lane; returns when all are at their end or stopped."""
@@ -130,6 +76,26 @@ class Dispatcher:
     def lanes(self) -> Sequence[Lane]:
         """The lanes, each with its own limits."""
         return self._lanes
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing new is to be sent for now."""
+        return not self._going.is_set()
+
+    def pause(self) -> None:
+        """Send nothing new until `unpause`; what is in flight goes on."""
+        if self._going.is_set():
+            self._going = anyio.Event()
+
+    def unpause(self) -> None:
+        """Go on."""
+        self._going.set()
+
+    def retune(self, limits: Limits) -> None:
+        """Keep other *limits* from now on."""
+        for lane in self._lanes:
+            lane.limiter.retune(limits)
+        self.slots.resize(limits.cap)
 
     def stop(self) -> None:
         """Send nothing more; what is in flight goes on."""
@@ -191,10 +157,14 @@ class Dispatcher:
             while await lane.fill(self._read):
                 with self._waiting(lane, Reason.CONSUMER):
                     await self._audience.room()
+                with self._waiting(lane, Reason.PAUSED):
+                    await self._going.wait()
                 if (why := limiter.impossible(lane.due[0])) is not None:
                     await self._refuse(lane, why)
                     continue
                 await limiter.ready(lane.due[0])
+                if self.is_paused:
+                    continue
                 if self.slots.free > 0 and lane.in_flight < limiter.room():
                     self._start(lane)
                 else:

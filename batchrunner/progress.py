@@ -25,6 +25,7 @@ class Snapshot:
     input_tokens: int
     output_tokens: int
     held_by: str | None = None  #: What holds the run back at the moment, in words.
+    paused: bool = False  #: Nothing new is sent until the user says so.
 
     @property
     def done(self) -> int:
@@ -156,7 +157,12 @@ class PlainLines(Silent):
 
     def emit(self, fields: dict[str, Any]) -> None:
         """Show *fields* in one line."""
-        self.note(" ".join(f"{key}={'-' if value is None else value}" for key, value in fields.items()))
+        self.note(" ".join(f"{key}={_word(value)}" for key, value in fields.items()))
+
+
+def _word(value: Any) -> str:
+    words: dict[Any, str] = {None: "-", True: "yes", False: "no"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 class JsonLines(PlainLines):
@@ -212,7 +218,8 @@ class Bar(Silent):
         """Move the bar."""
         if self._bar is None:
             return
-        extras = [f"in flight {snapshot.in_flight}"]
+        extras = ["paused"] if snapshot.paused else []
+        extras += [f"in flight {snapshot.in_flight}"]
         extras += [f"retrying {snapshot.retrying:,}"] if snapshot.retrying else []
         extras += [f"failed {snapshot.failed:,}"] if snapshot.failed else []
         extras += [f"limit: {snapshot.held_by}"] if snapshot.held_by else []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrunner.advice import export_command
-from batchrunner.dispatcher import Counts
+from batchrunner.counts import Counts
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
 from batchrunner.policy.sampling import Sampling

@@ -5,7 +5,6 @@ import os
 import random
 import socket
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -15,25 +14,24 @@ import anyio
 from anyio import to_thread
 
 from batchrunner import __version__
+from batchrunner.assembly import assemble, sends_before
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, SystemClock, stamp
-from batchrunner.dispatcher import Dispatcher, Slots
-from batchrunner.endpoint import Endpoint, Way, check_unchanged, opened
+from batchrunner.dispatcher import Dispatcher
+from batchrunner.endpoint import Endpoint, check_unchanged, opened
 from batchrunner.engines.live import LiveEngine
 from batchrunner.errors import BatchrunnerError, Exit, StoreError, UsageError
 from batchrunner.holding import held_by, waits_told
-from batchrunner.keeping import HEARTBEAT_S, Keeper
-from batchrunner.lane import Lane, monotonic_of
-from batchrunner.limiter import Limiter
+from batchrunner.keeping import Keeper
 from batchrunner.loading import Interrupted, Watcher, allowed_files, load
-from batchrunner.policy.judge import Judge
 from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
+from batchrunner.retuning import Listener, Sending
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
 from batchrunner.store.changes import RunEnded, begin_run, last_endpoint, recover
-from batchrunner.store.files import check_place, close_owner, damaged, open_owner, open_reader, owned, remove
-from batchrunner.store.minutes import recent_sends
+from batchrunner.store.files import check_place, damaged, open_reader, owned
+from batchrunner.store.owner import owner_connection
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Totals, claim_for, is_complete, put_back, totals
@@ -101,21 +99,25 @@ class _Session:
     _rng: random.Random
     _audience: Audience
     _report: Report = field(default_factory=Report)
+    _listener: Listener | None = None
     _place: os.stat_result | None = None  #: The file that was opened, wherever its name leads by now.
 
     async def run(self) -> Report:
         """Lock, load, work, report."""
         started = self._clock.monotonic()
         self._report.simulated = self._endpoint.simulator is not None
-        with owned(self._job.store), _owner_connection(self._job) as conn:
-            self._prepare(conn)
-            try:
-                self._report.imported = await self._load(conn)
-            except Interrupted:
-                return self._interrupted_import()
-            self._put_back(conn)
-            await self._work(conn)
-            self._conclude()
+        store = self._job.store
+        with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
+            listener = Listener(store, name, self._stopper, self._clock, self._reporter.note)
+            async with listener.listening() as self._listener:
+                self._prepare(conn)
+                try:
+                    self._report.imported = await self._load(conn)
+                except Interrupted:
+                    return self._interrupted_import()
+                self._put_back(conn)
+                await self._work(conn)
+                self._conclude()
         self._report.seconds = self._clock.monotonic() - started
         return self._report
 
@@ -153,30 +155,49 @@ class _Session:
                 Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
             )
             queue = await to_thread.run_sync(choosing)
-            classes = queue.model_classes()
-            if classes and queue.totals().pending:
-                await self._dispatch(conn, queue, classes)
+            if queue.model_classes() and queue.totals().pending:
+                await self._dispatch(conn, queue)
             check_place(self._job.store, self._place)
             self._report.totals = queue.totals()
 
-    async def _dispatch(self, conn: sqlite3.Connection, queue: Queue, classes: list[str]) -> None:
+    async def _dispatch(self, conn: sqlite3.Connection, queue: Queue) -> None:
         writer = Writer(conn, complain=self._reporter.note)
         before, files = queue.totals(), allowed_files(conn)
         limits = self._settings.limits
         async with opened(self._endpoint, limits.cap, exactly=limits.concurrency is not None) as way:
             check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
-            sent_before = await to_thread.run_sync(self._sent_before, conn)
+            sent_before = await to_thread.run_sync(sends_before, conn, self._settings, self._clock)
             run_id = self._begin(conn, way.record)
             self._audience.began(run_id)
             self._reporter.note(
                 banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])
             )
             async with writer.running():
-                dispatcher = self._dispatcher(queue, writer, classes, run_id, way)
-                self._begin_lanes(dispatcher, queue, sent_before)
+                dispatcher = assemble(
+                    self._settings,
+                    way,
+                    queue,
+                    writer,
+                    run_id=run_id,
+                    clock=self._clock,
+                    rng=self._rng,
+                    audience=self._audience,
+                    sent_before=sent_before,
+                )
                 self._report.counts = dispatcher.counts
                 engine = LiveEngine(way.sender, files)
-                keeper = self._keeper(dispatcher, writer, run_id, way)
+                keeper = Keeper(
+                    dispatcher,
+                    writer,
+                    run_id,
+                    clock=self._clock,
+                    note=self._reporter.note,
+                    check_place=partial(check_place, self._job.store, self._place),
+                    renew=way.sender.renew,
+                    max_outage_s=self._settings.max_outage_s,
+                )
+                if self._listener is not None:
+                    self._listener.sending(Sending(dispatcher, writer, run_id, self._settings.limits))
                 try:
                     await self._until_done(dispatcher, engine, keeper, before)
                 except BaseException as error:
@@ -201,40 +222,6 @@ class _Session:
                 await engine.run(dispatcher.take, dispatcher.settle)
                 group.cancel_scope.cancel()
 
-    def _dispatcher(self, queue: Queue, writer: Writer, classes: list[str], run_id: int, way: Way) -> Dispatcher:
-        settings, clock, rng = self._settings, self._clock, self._rng
-        judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng)
-        limiters = [Limiter(settings.limits, clock=clock, rules=settings.rules, rng=rng) for _ in classes]
-        lanes = [Lane(name, limiter, clock) for name, limiter in zip(classes, limiters, strict=True)]
-        slots = Slots(way.connections)
-        return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=self._audience)
-
-    def _begin_lanes(self, dispatcher: Dispatcher, queue: Queue, sent_before: Mapping[str, Sequence[str]]) -> None:
-        """Tell the lanes how much there is to do, and what an earlier run sent within the period that limits speak of."""
-        now, work = self._clock.monotonic(), queue.totals().pending // len(dispatcher.lanes)
-        for lane in dispatcher.lanes:
-            sent_at = [monotonic_of(self._clock, text) for text in sent_before.get(lane.name, ())]
-            lane.limiter.flow.begin(now, work, [min(instant, now) for instant in sent_at])
-
-    def _keeper(self, dispatcher: Dispatcher, writer: Writer, run_id: int, way: Way) -> Keeper:
-        return Keeper(
-            dispatcher,
-            writer,
-            run_id,
-            clock=self._clock,
-            note=self._reporter.note,
-            check_place=partial(check_place, self._job.store, self._place),
-            renew=way.sender.renew,
-            max_outage_s=self._settings.max_outage_s,
-        )
-
-    def _sent_before(self, conn: sqlite3.Connection) -> dict[str, list[str]]:
-        """Return what the run before sent within the longest period that a limit can speak of."""
-        rate = self._settings.limits.rate
-        period_s = max(60.0, rate.span_s if rate else 0.0)
-        since = self._clock.utc_now() - timedelta(seconds=period_s + 1)
-        return recent_sends(conn, stamp(since), alive_since=stamp(since - timedelta(seconds=HEARTBEAT_S)))
-
     async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
         self._reporter.start(self._snapshot(dispatcher, before))
         try:
@@ -252,7 +239,7 @@ class _Session:
             requests=before.requests,
             succeeded=before.succeeded + counts.succeeded,
             failed=before.failed + counts.failed,
-            in_flight=slots.total - slots.free,
+            in_flight=slots.taken,
             held_by=held_by(dispatcher.lanes, now),
             retrying=dispatcher.retrying,
             sent=counts.sent,
@@ -274,7 +261,7 @@ class _Session:
         elif dispatcher.halts:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason
         elif self._stopper.stopped():
-            report.ending = "interrupted"
+            report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.given_up:
             report.ending, report.reason = "stopped", dispatcher.given_up[0]
         writer.submit(RunEnded(run_id, stamp(self._clock.utc_now()), report.ending, report.reason))
@@ -297,20 +284,6 @@ class _Session:
         return self._report
 
 
-@contextlib.contextmanager
-def _owner_connection(job: Job) -> Iterator[sqlite3.Connection]:
-    """Open the store for writing; one that was made for an import that came to nothing does not stay."""
-    new = not job.store.exists()
-    conn = open_owner(job.store, durability=job.durability)
-    try:
-        yield conn
-    finally:
-        empty = new and conn.execute("SELECT count(*) FROM job").fetchone()[0] == 0
-        close_owner(conn)
-        if empty:
-            remove(job.store)
-
-
 def _drain(dispatcher: Dispatcher) -> int:
     dispatcher.stop()
-    return dispatcher.slots.total - dispatcher.slots.free
+    return dispatcher.slots.taken

@@ -72,6 +72,16 @@ class Limits:
         """The most calls in flight as long as nobody has named a rate."""
         return self.concurrency or int(_defaults()["limits"]["cautious_concurrency"])
 
+    def as_record(self) -> dict[str, Any]:
+        """Return what the store keeps of them: plain JSON values."""
+        return {
+            "rate": str(self.rate) if self.rate else None,
+            "concurrency": self.concurrency,
+            "itpm": self.itpm,
+            "otpm": self.otpm,
+            "burst": self.burst,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
@@ -98,11 +108,7 @@ class RunSettings:
         """Return what the store keeps of them: plain JSON values."""
         standard = default_rules()
         return {
-            "rate": str(self.limits.rate) if self.limits.rate else None,
-            "concurrency": self.limits.concurrency,
-            "itpm": self.limits.itpm,
-            "otpm": self.limits.otpm,
-            "burst": self.limits.burst,
+            **self.limits.as_record(),
             "max_outage_s": self.max_outage_s,
             "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
             "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},

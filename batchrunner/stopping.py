@@ -20,6 +20,7 @@ class Stopper:
         self._work: anyio.CancelScope | None = None
         self.wishes = 0
         self.code: Exit | None = None  #: Of the first signal.
+        self.reason: str | None = None  #: Why, where the first wish was no signal.
 
     def stopped(self) -> bool:
         """Whether the user wants the run to stop."""
@@ -55,6 +56,14 @@ class Stopper:
         else:
             # The writer may be waiting for a disk: the store survives this as it survives a crash.
             os._exit(self.code)
+
+    def ask(self, reason: str) -> None:
+        """Act as on a Ctrl-C that came another way. Beyond the second wish nothing more happens."""
+        if self.wishes >= 2:
+            return
+        if self.wishes == 0:
+            self.reason = reason
+        self.wish(signal.SIGINT)
 
     @property
     def _patience_s(self) -> float:

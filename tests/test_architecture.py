@@ -14,13 +14,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience"},
+    {"model", "errors", "clock", "audience", "slots"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue"},
+    {"tuning"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "choices"},
-    {"dispatcher", "preflight"},
-    {"report"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "counts", "choices"},
+    {"dispatcher", "preflight", "holding"},
+    {"keeping"},
+    {"assembly"},
+    {"report", "retuning"},
     {"runner", "streaming", "threaded", "wishes"},
     {"cli", "library"},
     {"__main__", "__init__"},

@@ -71,7 +71,9 @@ def test_a_file_that_appears_in_the_meantime_is_not_replaced(store: StoreMaker, 
     assert not leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db.lock", "jobs.db.new", "jobs.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db.lock", "jobs.db.wish", "jobs.db.new", "jobs.jsonl"]
+)
 def test_the_store_and_its_input_are_never_written_over(store: StoreMaker, tmp_path: Path, name: str) -> None:
     target = tmp_path / name
     before = target.stat().st_ino if target.exists() else None

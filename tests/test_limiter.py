@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchrunner.errors import UsageError
 from batchrunner.limiter import CATCH_UP_S, Admission, Limiter
 from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
 from batchrunner.settings import default_rules
+from batchrunner.tuning import AUTO, Auto
 from builders import failure, success
 from virtual import VirtualClock, in_virtual_time
 
@@ -296,5 +298,114 @@ def test_a_wait_that_was_cancelled_can_be_taken_up_again(after_s: float) -> None
         with anyio.move_on_after(after_s):
             await limiter.ready()
         assert await admitted_at(limiter) == pytest.approx(began + rate.span_s)
+
+    in_virtual_time(scene)
+
+
+async def retuned_traffic(
+    rate: Rate | None, changes: list[tuple[float, Rate | Auto]], until_s: float
+) -> list[tuple[float, Rate | Auto | None]]:
+    """Send all that is admitted for so long, while the rate changes; return each send with the rate in force."""
+    limiter, started = limiter_of(rate), CLOCK.monotonic()
+    now: list[Rate | Auto | None] = [rate]
+    sent: list[tuple[float, Rate | Auto | None]] = []
+
+    async def change() -> None:
+        for at, other in changes:
+            await CLOCK.sleep_until(started + at)
+            limiter.retune(rate=other)
+            now[0] = other
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(change)
+        with anyio.move_on_at(started + until_s):
+            while True:
+                await limiter.ready()
+                limiter.admit().mark_sent()
+                sent.append((CLOCK.monotonic() - started, now[0]))
+                await anyio.sleep(0.001)
+    return sent
+
+
+def test_a_higher_rate_is_felt_at_once_by_who_waits_for_the_lower_one() -> None:
+    changes: list[tuple[float, Rate | Auto]] = [(5.0, Rate.parse("100/s"))]
+    sent = in_virtual_time(lambda: retuned_traffic(Rate.parse("2/min"), changes, 6.0))
+    assert [at for at, _ in sent if at < 5.0] == pytest.approx([0.0], abs=0.01)
+    after = [at for at, _ in sent if at >= 5.0]
+    assert after[0] == pytest.approx(5.0, abs=0.01)
+    assert 95 <= len(after) <= 101
+
+
+def test_the_full_window_of_a_strict_rate_does_not_hold_up_a_higher_one() -> None:
+    """Who waits waits for the window here, not for the pacer."""
+    changes: list[tuple[float, Rate | Auto]] = [(0.5, Rate.parse("100/s"))]
+    sent = in_virtual_time(lambda: retuned_traffic(Rate.parse("1/h"), changes, 1.0))
+    assert len(sent) >= 45
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_without_a_rate_nobody_waits_and_with_one_everybody_does_from_now_on(auto: bool) -> None:
+    first = Rate.parse("10/10s")
+    changes: list[tuple[float, Rate | Auto]] = [(1.0, AUTO), (2.0, first)] if auto else [(2.0, first)]
+    sent = in_virtual_time(lambda: retuned_traffic(first if auto else None, changes, 12.0))
+    free = [at for at, rate in sent if rate in {None, AUTO}]
+    assert len(free) >= 900
+    assert len(sent) - len(free) - 2 * auto <= 11
+
+
+def test_a_change_gives_nothing_to_catch_up() -> None:
+    rate = Rate.parse("100/s")
+    changes: list[tuple[float, Rate | Auto]] = [(2.0, Rate.parse("99/s"))]
+    sent = in_virtual_time(lambda: retuned_traffic(Rate.parse("50/s"), changes, 4.0))
+    after = [at for at, _ in sent if at >= 2.0]
+    assert most_in(0.1, after) <= 0.1 * rate.count + 2
+    assert len(after) >= 0.97 * 2 * 99
+
+
+def test_places_reserved_before_there_was_a_window_count_in_it() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(None)
+        under_way = [limiter.admit() for _ in range(4)]
+        limiter.retune(rate=Rate.parse("5/10s"))
+        now = CLOCK.monotonic()
+        assert limiter.admit_at(now) == now
+        fifth = limiter.admit()
+        assert limiter.admit_at(now) == math.inf
+        under_way[0].close()
+        assert limiter.admit_at(now) == now
+        for admission in (*under_way[1:], fifth, limiter.admit()):
+            admission.mark_sent()
+        assert now < limiter.admit_at(now) < math.inf
+
+    in_virtual_time(scene)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.lists(st.tuples(st.floats(0.0, 30.0), st.integers(1, 40)), max_size=5),
+    st.sampled_from([1.0, 5.0]),
+)
+def test_no_period_holds_more_than_the_rate_in_force_at_its_end(
+    first: int, changes: list[tuple[float, int]], period_s: float
+) -> None:
+    """Also right after a change to fewer: what was sent before counts."""
+    ordered: list[tuple[float, Rate | Auto]] = [(at, Rate(count, period_s)) for at, count in sorted(changes)]
+    sent = in_virtual_time(lambda: retuned_traffic(Rate(first, period_s), ordered, 40.0))
+    instants = [at for at, _ in sent]
+    for n, (at, rate) in enumerate(sent):
+        assert isinstance(rate, Rate)
+        assert sum(1 for other in instants[: n + 1] if other > at - period_s) <= rate.count
+    last = ordered[-1][0] if ordered else 0.0
+    assert any(at > max(last, 40.0 - 2 * period_s) for at in instants), "nobody is admitted any more"
+
+
+def test_token_limits_are_refused_and_change_nothing() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(Rate.parse("1/h"))
+        limiter.admit()
+        with pytest.raises(UsageError, match="Token limits"):
+            limiter.retune(rate=Rate.parse("5/s"), otpm=5)
+        assert limiter.admit_at(CLOCK.monotonic()) == math.inf
 
     in_virtual_time(scene)

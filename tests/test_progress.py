@@ -112,3 +112,16 @@ def test_a_stream_of_few_characters_gets_escapes_instead_of_failing() -> None:
     out = Ascii()
     SafeStream(out).write("naïve 犬\n")
     assert out.getvalue() == "na\\xefve \\u72ac\n"
+
+
+def test_a_paused_run_says_so_on_the_bar_and_in_a_line() -> None:
+    out = StringIO()
+    bar = Bar(out)
+    bar.start(snapshot(paused=True))
+    bar.stop()
+    assert "paused, in flight 7" in out.getvalue()
+    lines = PlainLines(out, every_s=0)
+    lines.start(snapshot())
+    lines.tick(snapshot(paused=True))
+    lines.tick(snapshot())
+    assert [line.split("paused=")[1].split()[0] for line in out.getvalue().splitlines()[-2:]] == ["yes", "no"]

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ OLD = range(1, SCHEMA_VERSION)
 
 
 @pytest.fixture(params=OLD, ids=lambda version: f"schema-{version}")
-def old_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, Path]]:
+def old_store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, Path]:
     """A store of each schema before today's, in a directory of its own."""
     store = tmp_path / "jobs.db"
     with gzip.open(STORES / f"schema-{request.param}.db.gz") as packed, store.open("wb") as file:

@@ -16,6 +16,7 @@ from batchrunner.model import State
 from batchrunner.outfile import appearing_whole, check_target
 from batchrunner.store.files import lock_path
 from batchrunner.store.read import Reader
+from batchrunner.store.wishfile import wish_path
 
 _STORE_COMPANIONS = ("-wal", "-shm", "-journal", ".new")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -80,7 +81,12 @@ def _write_file(
 
 
 def _store_files(store: Path) -> list[Path]:
-    return [store, lock_path(store), *(store.with_name(store.name + suffix) for suffix in _STORE_COMPANIONS)]
+    return [
+        store,
+        lock_path(store),
+        wish_path(store),
+        *(store.with_name(store.name + suffix) for suffix in _STORE_COMPANIONS),
+    ]
 
 
 def _write(

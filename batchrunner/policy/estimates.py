@@ -7,7 +7,7 @@ from collections import deque
 
 #: So many answers make the percentile trustworthy, and so many of the latest count.
 ENOUGH = 30
-_RECENT = 300
+_RECENT = 1000
 _PERCENTILE = 0.95
 #: Before anything is known: characters of English and JSON per token.
 CHARS_PER_TOKEN = 3.2

@@ -14,6 +14,7 @@ from batchrunner.policy.estimates import CHARS_PER_TOKEN, InputEstimate, OutputE
 from batchrunner.policy.gate import Gate
 from batchrunner.policy.holdups import HoldUps, Reason
 from batchrunner.policy.judge import GATED, NOTHING, Lesson
+from batchrunner.policy.ramp import AFTER_OUTAGE_S
 from batchrunner.policy.requests import RequestLimit
 from batchrunner.policy.reserving import ReservingWatch
 from batchrunner.policy.retry import Rules
@@ -22,6 +23,8 @@ from batchrunner.policy.window import Rate
 
 #: A probe that failed goes to the back, so that the next one is another row: this one may be to blame itself.
 _NEXT_TURN_S = 7.5
+_UNBOUNDED = 1 << 40
+_MUCH_LESS = 0.9
 
 
 class Permit(NamedTuple):
@@ -74,6 +77,8 @@ class Flow:
         self._input_estimate = InputEstimate()
         self._output_estimate = OutputEstimate()
         self._reserving = ReservingWatch()
+        self._places: set[Place] = set()  # of what is in flight
+        self._rebased_to = math.inf
 
     def begin(self, now: float, work: int, sent_before: Iterable[float] = ()) -> None:
         """Begin to work on so many requests; *sent_before*: sends of an earlier run within the last period."""
@@ -119,8 +124,10 @@ class Flow:
     def reserve(self, now: float, place: Place) -> None:
         """An attempt is admitted; `sent` or `give_back` must follow."""
         place.admitted_at = now
+        self._places.add(place)
         self.requests.reserve()
-        self.breaker.reserve(now)
+        if self.breaker.reserve(now):
+            self._recovered(now)
         self.inputs.reserve(now, place.input_tokens)
         self.outputs.reserve(now, place.output_tokens)
 
@@ -191,28 +198,28 @@ class Flow:
         if limit is None or limit.per_minute is None:
             self.requests.refused(now, sent_at)
             return
-        is_news = limit.refused(now, sent_at, self.holdups.meters[limit.kind].minute / 60)
-        if is_news and limit is self.outputs and self._reserving.refused(self.requests.sends):
+        limit.refused(now, sent_at, self.holdups.meters[limit.kind].minute / 60)
+        if limit is self.outputs and self._reserving.refused(now, self.requests.sends):
             self._reserve_all(now, on=True)
 
     def _recovered(self, now: float) -> None:
-        self.requests.come_back(now)
+        self.requests.come_back(now, AFTER_OUTAGE_S)
         self.concurrency.restart()
 
     def _settle(self, now: float, attempt: Attempt, outcome: Outcome, place: Place) -> None:
         answer = outcome if not isinstance(outcome, Failure) else outcome.answer
         if answer is not None:
-            inputs, outputs = self._used(attempt, answer, place)
+            inputs, outputs = self._used(now, attempt, answer, place)
             self.holdups.used(now, inputs, outputs)
             self._settle_tokens(now, place, inputs, outputs)
         elif isinstance(outcome, Failure) and outcome.possibly_paid:
             self._settle_tokens(now, place, place.input_tokens, place.output_tokens)
         else:
             self._settle_tokens(now, place, 0, 0)
-        if self._output_estimate.reserve_all and self._reserving.is_over(self.requests.sends):
+        if self._reserving.is_over(self.requests.sends):
             self._reserve_all(now, on=False)
 
-    def _used(self, attempt: Attempt, answer: Success, place: Place) -> tuple[int, int]:
+    def _used(self, now: float, attempt: Attempt, answer: Success, place: Place) -> tuple[int, int]:
         """Return the tokens that *answer* counts for, and let the estimates learn from it."""
         usage = answer.usage
         if usage == Usage():  # gateways leave it out
@@ -220,13 +227,33 @@ class Flow:
         counted = usage.input_tokens + usage.cache_write_tokens
         self._input_estimate.note(attempt.params, counted)
         self._output_estimate.note(usage.output_tokens)
+        self._rebase(now)
         return counted, usage.output_tokens
 
     def _reserve_all(self, now: float, *, on: bool) -> None:
         self._output_estimate.reserve_all = on
+        self._rebase(now)
         self.outputs.deepen(now, MINUTE_DEPTH_S if on else DEPTH_S)
 
+    def _rebase(self, now: float) -> None:
+        """Let what is in flight reserve no more than what starts now, if that has become much less.
+
+        Otherwise the difference would come back bit by bit and let more start than the server's bucket has held.
+        """
+        estimate = self._output_estimate.tokens(_UNBOUNDED)
+        if estimate > _MUCH_LESS * self._rebased_to:
+            self._rebased_to = max(self._rebased_to, estimate)
+            return
+        self._rebased_to = estimate
+        surplus = 0.0
+        for place in self._places:
+            if place.output_tokens > estimate:
+                surplus += place.output_tokens - estimate
+                place.output_tokens = estimate
+        self.outputs.settle(now, surplus, 0)
+
     def _settle_tokens(self, now: float, place: Place, inputs: float, outputs: float) -> None:
+        self._places.discard(place)
         self.inputs.settle(now, place.input_tokens, inputs)
         self.outputs.settle(now, place.output_tokens, outputs)
 

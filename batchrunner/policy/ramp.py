@@ -6,6 +6,8 @@ OPENING_S = 30.0
 #: After a pause of more than `PAUSE_S` (an outage, a laptop that slept) the way back takes `RETURN_S`.
 PAUSE_S = 60.0
 RETURN_S = 10.0
+#: After an outage, which others wait to end too, it takes less: its end is noticed late enough.
+AFTER_OUTAGE_S = 6.0
 #: Where it begins, as a share of the rate.
 FIRST = 0.1
 #: Slower traffic (per second) is no acceleration to speak of, and a share of it would be long waits.

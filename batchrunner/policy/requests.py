@@ -53,10 +53,10 @@ class RequestLimit:
         if SLOWEST <= self.per_second < work / LONG_RUN_S:
             self.ramp.begin(now, OPENING_S)
 
-    def come_back(self, now: float) -> None:
-        """There was a pause: go back to the full pace step by step."""
+    def come_back(self, now: float, length_s: float = RETURN_S) -> None:
+        """There was a pause: go back to the full pace within *length_s*, step by step."""
         if SLOWEST <= self.per_second < math.inf:
-            self.ramp.begin(now, RETURN_S)
+            self.ramp.begin(now, length_s)
 
     def look(self, now: float) -> None:
         """Another start is wanted; if the last one is long ago, that was a pause."""

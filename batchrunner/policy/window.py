@@ -68,10 +68,15 @@ class StrictWindow:
     commit, a new connection) can never slip two windows' worth into one of the server's.
     """
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, *, reserved: int = 0) -> None:
+        """Keep *rate*; so many places are *reserved* already."""
         self.rate = rate
         self._sent: deque[float] = deque()
-        self._reserved = 0
+        self._reserved = reserved
+
+    def retune(self, rate: Rate) -> None:
+        """Keep *rate* from now on. What was sent in the last period of the former rate still counts."""
+        self.rate = rate
 
     def admit_at(self, now: float) -> float:
         """Return the earliest instant at which one more may be reserved; `inf` while all places wait for a stamp."""

@@ -98,7 +98,10 @@ class Simulator:
         model, max_tokens = str(call.params["model"]), int(call.params["max_tokens"])
         if (refusal := self._limits.admit(model, call.prompt.tokens, max_tokens, call.now)) is not None:
             return self._recorded(call, "limited", self._limited(call, refusal))
-        answer, latency_s = self._answer(call), self._latency_s(call)
+        answer = self._answer(call)
+        latency_s = self._latency_s(call)
+        if self.settings.tokens_per_s is not None and call.marks.delay_s is None:
+            latency_s += answer.output_tokens / self.settings.tokens_per_s
         paid = fault is None or fault.paid
         self._limits.answering(model, answer.output_tokens if paid else 0, max_tokens, call.now, latency_s)
         reply = self._carrying(call, answer, latency_s)

@@ -7,7 +7,8 @@ from enum import StrEnum
 from statistics import NormalDist
 
 _NORMAL = NormalDist()
-_SIGMA = 0.7  # of the lognormal: with 1..10 s the mean is about 3.9 s, as measured answers are spread
+#: Of the lognormal, unless it says its own: with 1..10 s the mean is about 3.9 s, as measured answers are spread.
+SIGMA = 0.7
 
 
 def draw(seed: int, *what_for: object) -> float:
@@ -31,6 +32,7 @@ class Spread:
     low: float
     high: float
     shape: Shape = Shape.UNIFORM
+    sigma: float = SIGMA  #: Of the lognormal: how far it spreads.
 
     def at(self, chance: float) -> float:
         """Return the value that belongs to *chance*, a number in [0, 1)."""
@@ -39,5 +41,5 @@ class Spread:
         if self.shape is Shape.UNIFORM:
             return self.low + (self.high - self.low) * chance
         normal = _NORMAL.inv_cdf(min(max(chance, 1e-12), 1 - 1e-12))
-        value = math.sqrt(self.low * self.high) * math.exp(_SIGMA * normal)
+        value = math.sqrt(self.low * self.high) * math.exp(self.sigma * normal)
         return min(max(value, self.low), self.high)

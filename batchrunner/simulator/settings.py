@@ -7,7 +7,7 @@ from typing import Any
 
 from batchrunner.errors import UsageError
 from batchrunner.simulator.catalogue import DEFAULT_MODELS
-from batchrunner.simulator.chance import Shape, Spread
+from batchrunner.simulator.chance import SIGMA, Shape, Spread
 from batchrunner.simulator.faults import FAULTS
 from batchrunner.simulator.shares import Tenant
 
@@ -33,6 +33,7 @@ class SimulatorSettings:
     """A simulator's character. The defaults: answers after 50 ms, no limits, no faults, any credential."""
 
     latency: Spread = _LATENCY  #: Seconds from request to complete answer.
+    tokens_per_s: float | None = None  #: Tokens of output take so long on top; None: no time at all.
     output_tokens: Spread | None = None  #: Length of answers; None: one short line.
     requests: Quota | None = None  #: Limits hold for each model on its own.
     input_tokens: Quota | None = None
@@ -110,9 +111,11 @@ def _probability(text: str) -> float:
 
 
 def _spread(text: str) -> Spread:
-    """Read `0.5`, `0.5..2` or `lognormal:1..10`."""
+    """Read `0.5`, `0.5..2`, `lognormal:1..10` or, with a spread of its own, `lognormal0.9:17..4096`."""
     shape, colon, rest = text.partition(":")
-    kind = Shape(shape) if colon else Shape.UNIFORM
+    name = shape.rstrip("0123456789.")
+    kind = Shape(name) if colon else Shape.UNIFORM
+    sigma = _positive(shape.removeprefix(name)) if colon and name != shape else SIGMA
     low_text, dots, high_text = (rest if colon else text).partition("..")
     low = _number(low_text)
     high = _number(high_text) if dots else low
@@ -120,7 +123,7 @@ def _spread(text: str) -> Spread:
         raise ValueError("the first number is above the second")
     if kind is Shape.LOGNORMAL and low == 0:
         raise ValueError("a lognormal spread starts above zero")
-    return Spread(low, high, kind)
+    return Spread(low, high, kind, sigma)
 
 
 def _per_minute(text: str) -> Quota:
@@ -186,6 +189,7 @@ def _charging(text: str) -> bool:
 
 _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "latency": ("latency", _spread),
+    "tokens_per_s": ("tokens_per_s", _positive),
     "rpm": ("requests", _per_minute),
     "rate": ("requests", _rate),
     "itpm": ("input_tokens", _per_minute),

@@ -150,10 +150,13 @@ class Retuned:
     what: str  #: A sentence for people.
     now: Mapping[str, Any]  #: What is in force from now on: `concurrency`, `rate`, `paused`; plain JSON values.
     wish: str  #: The wish that asked for it.
+    refused: bool = False  #: It could not be done; all is as it was.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Add the change to the run's list."""
-        entry = {"at": self.at, "what": self.what, "now": dict(self.now), "wish": self.wish}
+        entry: dict[str, Any] = {"at": self.at, "what": self.what, "now": dict(self.now), "wish": self.wish}
+        if self.refused:
+            entry["refused"] = True
         cursor.execute(NOTE_CHANGE, (json.dumps(entry), self.run_id))
 
 

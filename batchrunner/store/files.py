@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import socket
 import sqlite3
 import stat
@@ -46,18 +47,18 @@ def store_path(given: Path) -> Path:
 
 def lock_path(store: Path) -> Path:
     """Return the lock file of *store*: beside the file itself, so that it is one lock whatever link leads there."""
-    return _beside(store, ".lock")
+    return beside(store, ".lock")
 
 
-def _beside(store: Path, suffix: str) -> Path:
+def beside(store: Path, suffix: str) -> Path:
     """Return a companion of *store*, where SQLite too looks for it: links are followed."""
     real = store.resolve() if store.is_symlink() else store
     return real.with_name(real.name + suffix)
 
 
 @contextlib.contextmanager
-def owned(store: Path) -> Iterator[None]:
-    """Hold *store* for this process; the kernel lets go of it however the process ends.
+def owned(store: Path) -> Iterator[str]:
+    """Hold *store* for this process; the kernel lets go of it however the process ends. Gives this owner's own name.
 
     Raises `StoreLockedError` naming pid and host of the owner, `StoreError` if the lock file cannot be written.
     """
@@ -65,13 +66,15 @@ def owned(store: Path) -> Iterator[None]:
     fd = _lock(store, path)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        owner["name"] = name = secrets.token_hex(8)
         record = json.dumps(owner).encode()
         os.pwrite(fd, record, 0)
         os.ftruncate(fd, len(record))
-        yield
+        yield name
     finally:
         if not store.exists():  # nothing came of it: leave nothing behind
             path.unlink(missing_ok=True)
+        os.ftruncate(fd, 0)  # nobody owns it any more, although this process may live on
         os.close(fd)
 
 
@@ -178,7 +181,7 @@ def check_place(store: Path, opened: os.stat_result | None) -> None:
 
 def remove(store: Path) -> None:
     """Remove a store in which there is nothing, with all that SQLite put beside it. Its connection is closed."""
-    for path in (_wal(store), _beside(store, "-shm"), store):
+    for path in (_wal(store), beside(store, "-shm"), store):
         path.unlink(missing_ok=True)
 
 
@@ -191,7 +194,7 @@ def close_owner(conn: sqlite3.Connection) -> None:
 
 
 def _wal(store: Path) -> Path:
-    return _beside(store, "-wal")
+    return beside(store, "-wal")
 
 
 def _create(store: Path) -> None:

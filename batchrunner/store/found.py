@@ -56,12 +56,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class LiveChange:
-    """A change that a run took in while it worked."""
+    """What another terminal asked of a run while it worked."""
 
     at: str
     what: str  #: In words.
     now: dict[str, Any]  #: What was in force from then on: `concurrency`, `rate`, `paused`.
     wish: str  #: Id of the wish that asked for it.
+    refused: bool = False  #: It could not be done; all was left as it was.
 
 
 @dataclass(frozen=True, slots=True)

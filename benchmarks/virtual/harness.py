@@ -28,6 +28,7 @@ from batchrunner.progress import Silent
 from batchrunner.report import Job
 from batchrunner.settings import RunSettings
 from batchrunner.simulator import Simulator, parse_spec
+from batchrunner.store import owner
 from batchrunner.store.files import open_owner
 from virtual.figures import Figures, SeeingLedger
 from virtual.loop import START, VirtualClock, in_virtual_time
@@ -132,14 +133,14 @@ def _doors(server: VirtualServer) -> Iterator[None]:
     """Lead the runner's way to the API to *server*, and spare its store the disk."""
 
     @contextlib.asynccontextmanager
-    async def opened(*_: object, **__: object) -> AsyncIterator[Way]:
+    async def opened(_: object, concurrency: int, **__: object) -> AsyncIterator[Way]:
         sender = VirtualSender(server)
-        yield Way(Senders(None, sender, sender), official=True, record={"endpoint": "simulator"})
+        yield Way(Senders(None, sender, sender), True, {"endpoint": "simulator"}, concurrency)
 
     def unflushed(store: Path, *, durability: str = "full") -> sqlite3.Connection:
         conn = open_owner(store, durability=durability)
         conn.execute("PRAGMA synchronous = OFF")
         return conn
 
-    with patch.object(runner, "opened", opened), patch.object(runner, "open_owner", unflushed):
+    with patch.object(runner, "opened", opened), patch.object(owner, "open_owner", unflushed):
         yield

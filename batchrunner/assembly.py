@@ -1,0 +1,59 @@
+"""Puts a run's engine room together: lanes with their limiters, the judge, the dispatcher."""
+
+import random
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from batchrunner.audience import Audience
+from batchrunner.clock import Clock, stamp
+from batchrunner.dispatcher import Dispatcher
+from batchrunner.endpoint import Way
+from batchrunner.keeping import HEARTBEAT_S
+from batchrunner.lane import Lane, monotonic_of
+from batchrunner.limiter import Limiter
+from batchrunner.policy.judge import Judge
+from batchrunner.settings import RunSettings
+from batchrunner.slots import Slots
+from batchrunner.store.minutes import recent_sends
+from batchrunner.store.queue import Queue
+from batchrunner.store.writer import Writer
+
+#: No limit of the API speaks of a longer period; the user's own may.
+_PERIOD_S = 60.0
+
+
+def assemble(
+    settings: RunSettings,
+    way: Way,
+    queue: Queue,
+    writer: Writer,
+    *,
+    run_id: int,
+    clock: Clock,
+    rng: random.Random,
+    audience: Audience,
+    sent_before: Mapping[str, Sequence[str]],
+) -> Dispatcher:
+    """Return the dispatcher of a run with a lane for each model class that has something pending.
+
+    *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
+    """
+    judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng)
+    lanes = []
+    for name in queue.model_classes():
+        limiter = Limiter(settings.limits, clock=clock, rules=settings.rules, rng=rng)
+        lanes.append(Lane(name, limiter, clock))
+    now = clock.monotonic()
+    for lane in lanes:
+        instants = [min(now, monotonic_of(clock, at)) for at in sent_before.get(lane.name, ())]
+        lane.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
+    slots = Slots(way.connections)
+    return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=audience)
+
+
+def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[str, list[str]]:
+    """Return what the run before has sent, per lane, within the longest period that a limit can speak of (UTC stamps)."""
+    rate = settings.limits.rate
+    since = clock.utc_now() - timedelta(seconds=max(_PERIOD_S, rate.span_s if rate else 0.0) + 1)
+    return recent_sends(conn, stamp(since), alive_since=stamp(since - timedelta(seconds=HEARTBEAT_S)))

@@ -1,0 +1,40 @@
+"""What a run has done so far."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from batchrunner.model import ErrorClass, Fail, Failure, Halt, Retry, Settlement, Success
+
+
+@dataclass(slots=True)
+class Counts:
+    """What this run has done so far; for progress and the summary."""
+
+    sent: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retries: int = 0
+    refused: int = 0  #: Of the retries, those after a 429.
+    halted: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
+
+    def add(self, settlement: Settlement) -> None:
+        """Count one settlement."""
+        outcome = settlement.outcome
+        answer = outcome if isinstance(outcome, Success) else outcome.answer
+        if answer is not None:
+            self.input_tokens += answer.usage.input_tokens
+            self.output_tokens += answer.usage.output_tokens
+        match settlement.decision:
+            case None:
+                self.succeeded += 1
+            case Fail():
+                self.failed += 1
+                self.failures.update([outcome.error_class] if isinstance(outcome, Failure) else ())
+            case Retry():
+                self.retries += 1
+                self.refused += isinstance(outcome, Failure) and outcome.error_class is ErrorClass.RATE_LIMITED
+            case Halt():
+                self.halted += 1
