@@ -6,6 +6,8 @@ from batchrunner.model import Attempt, Fail
 
 #: Refusals of one request that count, after which it is given up.
 PATIENCE = 10
+#: From so many on, the request is under suspicion.
+_SUSPECT = 2
 #: A lane flows as long as refusals of others are at most this share of its successes.
 _OTHERS_REFUSED = 0.1
 #: A request that is alone is refused anew only after so many seconds.
@@ -67,6 +69,16 @@ class RefusalWatch:
             row.count, row.counted_at = row.count + 1, now
         row.successes, row.others_refused = lane.successes, others_refused
         return None if row.count < PATIENCE else Fail()
+
+    def is_suspect(self, attempt: Attempt) -> bool:
+        """Whether refusals of this request say more of itself than of its lane."""
+        row = self._refused.get(attempt.seq)
+        return row is not None and row.count >= _SUSPECT
+
+    def times(self, attempt: Attempt) -> int:
+        """Return how often this request was refused without an answer in between."""
+        row = self._refused.get(attempt.seq)
+        return 0 if row is None else row.own
 
     def forget(self, attempt: Attempt) -> None:
         """The request is final or set aside."""
