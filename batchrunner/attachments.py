@@ -17,6 +17,8 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 #: Stands in the params (compact JSON) of every request that names a file; within a string its quotes would be escaped.
 _MARK = '"type":"file"'
 _REMEMBERED = 10_000
+#: What is added to the source of a file when its line is read.
+_FOUND_OUT = ("media_type", "sha256")
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _TAKEN = {"image": _IMAGES, "document": frozenset({"application/pdf"})}
 
@@ -60,7 +62,7 @@ class Folder:
             stat = path.stat()
             found = self._known(path, stat.st_mtime_ns, stat.st_size, stat.st_ino)
             _check_kind(kind, found.media_type, source["path"])
-            source.update(media_type=found.media_type, sha256=found.sha256)
+            source.update(zip(_FOUND_OUT, (found.media_type, found.sha256), strict=True))
             taken += encoded_size(found.size)
         return taken
 
@@ -95,6 +97,17 @@ def file_sources(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from file_sources(item)
 
 
+def as_named(params: str) -> str:
+    """Return *params* (compact JSON) with each file named as a line names it, without what was found out about it."""
+    if not names_files(params):
+        return params
+    body = json.loads(params)
+    for _, source in file_sources(body):
+        for key in _FOUND_OUT:
+            source.pop(key, None)
+    return _compact(body)
+
+
 def with_files(params: str, root: Path | None) -> str:
     """Return the body that *params* stand for: each file named in them read, checked and put in as base64.
 
@@ -114,12 +127,16 @@ def with_files(params: str, root: Path | None) -> str:
         media_type = source["media_type"]
         source.clear()
         source.update(type="base64", media_type=media_type, data=base64.b64encode(data).decode())
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = _compact(body)
     if len(text) > MAX_BODY_BYTES:
         raise AttachmentError(
             f"with its files the request is {len(text):,} bytes long; the API takes {MAX_BODY_BYTES:,}"
         )
     return text
+
+
+def _compact(body: Any) -> str:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
 def media_type(start: bytes) -> str | None:

@@ -206,7 +206,7 @@ class Dispatcher:
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
-        lesson = ticket.learn(outcome)
+        lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
         outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
         if isinstance(decision, Halt):
             self._halt(lane, decision)

@@ -134,6 +134,6 @@ class Ticket:
         """The request is on the wire."""
         self.admission.mark_sent()
 
-    def learn(self, outcome: Outcome) -> Lesson:
-        """Let the lane's limits take in what became of it."""
-        return self.admission.learn(self.attempt, outcome, self.lane.in_flight)
+    def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
+        """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""
+        return self.admission.learn(self.attempt, outcome, self.lane.in_flight, is_suspect=is_suspect)

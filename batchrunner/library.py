@@ -34,7 +34,9 @@ async def run(requests: Requests = None, *, signals: bool = False, **options: Un
     """Work on *requests* until each is final, and return how it ended; the same call again goes on.
 
     *requests* is the path of a job file or any iterable, sync or async, of what a line of one may be; it is taken in
-    whole and checked before anything is sent. None goes on with the *store* alone. *options*: see `Options`.
+    whole and checked before anything is sent. The path of a definition (`jobs/x.toml`) stands for what it says, which
+    *options* that are given win over. None goes on with the *store* alone, limits and rules as in its last run.
+    *options*: see `Options`.
     *signals*: obey Ctrl-C, SIGTERM and SIGHUP as the command does (main thread only); the report then says
     `interrupted`. A cancellation cancels the calls in flight and keeps every answer that has arrived.
 

@@ -8,7 +8,7 @@ from aiolimiter import AsyncLimiter
 
 from batchrunner.clock import Clock
 from batchrunner.model import Attempt, Outcome
-from batchrunner.policy.flow import Flow, Place
+from batchrunner.policy.flow import Around, Flow, Place
 from batchrunner.policy.holdups import HoldUps, Reason
 from batchrunner.policy.judge import Lesson
 from batchrunner.policy.retry import Rules
@@ -135,9 +135,9 @@ class Limiter:
         self.flow.give_back(self._clock.monotonic(), place)
         self.notify()
 
-    def learn(self, attempt: Attempt, outcome: Outcome, place: Place, in_flight: int) -> Lesson:
-        """Take in what became of an admitted attempt, while so many of the lane were in flight."""
-        lesson = self.flow.learn(self._clock.monotonic(), attempt, outcome, place, in_flight)
+    def learn(self, attempt: Attempt, outcome: Outcome, place: Place, around: Around) -> Lesson:
+        """Take in what became of an admitted attempt."""
+        lesson = self.flow.learn(self._clock.monotonic(), attempt, outcome, place, around)
         self.notify()
         return lesson
 
@@ -184,10 +184,13 @@ class Admission:
         if self.place.sent_at is None and not self._closed:
             self._limiter.sent(self.place)
 
-    def learn(self, attempt: Attempt, outcome: Outcome, in_flight: int) -> Lesson:
-        """Its *attempt* is over: settle the place and say what that means for the request."""
+    def learn(self, attempt: Attempt, outcome: Outcome, in_flight: int, *, is_suspect: bool = False) -> Lesson:
+        """Its *attempt*, one of so many in flight, is over: settle the place and say what that means for the request.
+
+        *is_suspect*: a refusal says more of the request than of the lane.
+        """
         self._closed = True
-        return self._limiter.learn(attempt, outcome, self.place, in_flight)
+        return self._limiter.learn(attempt, outcome, self.place, Around(in_flight, is_suspect))
 
     def close(self) -> None:
         """Give the place back if the attempt never went out."""

@@ -13,6 +13,7 @@ from batchrunner.attachments import Folder
 from batchrunner.clock import Clock, stamp
 from batchrunner.errors import InputError, UsageError
 from batchrunner.jobfile import (
+    NO_MODEL,
     STDIN,
     Defaults,
     Fingerprint,
@@ -121,6 +122,7 @@ class _Lines:
     shaper: Shaper
     skip_invalid: bool = False
     bad: int = 0
+    without_model: int = 0  #: Of these.
     shown: list[str] = field(default_factory=list)
     count: int = 0
 
@@ -149,6 +151,8 @@ class _Lines:
         """Raise `InputError` if there were bad lines."""
         if not self.bad:
             return
+        if self.without_model == self.count > 1:  # no mistake of the lines, and not to be told of each
+            raise InputError(f"{path}: {NO_MODEL}; none of the {self.count:,} lines has one. Nothing was sent.")
         plural = "line" if self.bad == 1 else "lines"
         more = f"\n  ... and {self.bad - len(self.shown):,} more" if self.bad > len(self.shown) else ""
         shown = "\n  ".join(self.shown)
@@ -159,6 +163,7 @@ class _Lines:
 
     def _note(self, error: LineError) -> None:
         self.bad += 1
+        self.without_model += error.cause == NO_MODEL
         if len(self.shown) < SHOWN:
             self.shown.append(str(error))
 

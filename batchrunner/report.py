@@ -98,14 +98,14 @@ def _imported(imported: Imported | None) -> list[str]:
     if imported is None:
         return []
     facts = (
-        (imported.merged, "lines repeat an id with the same content: sent once"),
-        (imported.updated, "changed lines had no answer: they take their new form"),
-        (imported.kept, "changed requests are kept as the store has them (--on-change keep)"),
-        (imported.rerun, "changed requests are sent again (--on-change rerun)"),
-        (imported.invalid, "bad lines are recorded as failed and not sent (--skip-invalid)"),
-        (imported.removed, "requests are no longer in the job file: kept in the store, not sent"),
+        (imported.merged, "lines that repeat an id with the same content, sent once"),
+        (imported.updated, "changed lines that had no answer, taken in their new form"),
+        (imported.kept, "changed requests, kept as the store has them (--on-change keep)"),
+        (imported.rerun, "changed requests, sent again (--on-change rerun)"),
+        (imported.invalid, "bad lines, recorded as failed and not sent (--skip-invalid)"),
+        (imported.removed, "requests no longer in the job file, kept in the store and not sent"),
     )
-    return [f"{count:,} {text}" for count, text in facts if count]
+    return [f"{text}: {count:,}" for count, text in facts if count]
 
 
 def closing(report: Report, name: str) -> str:

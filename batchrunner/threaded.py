@@ -1,6 +1,7 @@
 """A run from code that is not async: in a thread with a loop of its own, so that a loop that runs already is no matter."""
 
 import asyncio
+import contextvars
 import signal
 import threading
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ class RunInThread:
     def __init__(self, work: Work) -> None:
         self._work = work
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._context: contextvars.Context | None = None
         self._stopper: Stopper | None = None
         self._report: Report | None = None
         self._error: BaseException | None = None
@@ -63,7 +65,8 @@ class RunInThread:
 
     def _known(self, stopper: Stopper) -> None:
         with self._lock:
-            self._loop, self._stopper = asyncio.get_running_loop(), stopper
+            # The context too: in that of the thread that is interrupted, anyio knows of no loop.
+            self._loop, self._context, self._stopper = asyncio.get_running_loop(), contextvars.copy_context(), stopper
             early = self._interrupts
         for _ in range(early):
             stopper.wish(signal.SIGINT)
@@ -73,4 +76,4 @@ class RunInThread:
             self._interrupts += 1
             loop, stopper = self._loop, self._stopper
         if loop is not None and stopper is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(stopper.wish, signal.SIGINT)
+            loop.call_soon_threadsafe(stopper.wish, signal.SIGINT, context=self._context)

@@ -1,18 +1,19 @@
 """What a Python program asks of a run, by keyword, made into what the engine room takes."""
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
-from batchrunner.advice import MENDABLE
+from batchrunner.choices import chosen, completed, put_back
+from batchrunner.definition import Definition, is_definition, load_definition
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import UsageError
-from batchrunner.jobfile import Defaults, Template
+from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.loading import Source
-from batchrunner.model import ErrorClass
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job
 from batchrunner.settings import (
@@ -25,48 +26,70 @@ from batchrunner.settings import (
     parse_rate,
     parse_tokens,
     with_retries,
+    with_rules,
 )
 from batchrunner.spool import Lines, spooled
-from batchrunner.store.files import store_path
-from batchrunner.store.selection import Selection
+from batchrunner.store.files import open_reader, store_path
+from batchrunner.store.history import latest_settings
 
-#: A job file, or the requests themselves, each as a line of a job file has it; None: the store alone.
+#: A job file or a definition, or the requests themselves, each as a line of a job file has it; None: the store alone.
 Requests = str | os.PathLike[str] | Lines | None
 
 #: What an input is called that has no path.
 LABEL = "requests from Python"
+
+#: What a run on a store alone takes over from the last one.
+_GOES_ON = ("rate", "itpm", "otpm", "burst", "concurrency", "max_outage_s", "rules", "accept", "timeout_s")
 
 
 class Options(TypedDict, total=False):
     """The keywords of `run`, `run_sync` and `stream`; each but `client` is also an option of the command."""
 
     store: str | os.PathLike[str] | None  #: The SQLite file. Default: beside the job file; needed without one.
+    # How lines become requests.
     model: str | None  #: For requests that name no model.
     max_tokens: int | None  #: For requests that set none. Default: 1024.
     system: str | None  #: System prompt for requests that have none.
     prompt: str | None  #: Template that makes requests of rows: `"Solve: {question}"`.
     params: Mapping[str, Any] | None  #: Any other parameters of the Messages API, for requests that do not set them.
+    format: Literal["jsonl", "csv", "tsv", "txt"] | None  #: Of the job file, where its suffix does not tell.
+    surrogates: Literal["refuse", "replace"] | None  #: Half characters: a bad line (default), or replaced by U+FFFD.
+    allow_files: str | os.PathLike[str] | None  #: Requests may name images and PDFs below this directory.
+    skip_invalid: bool | None  #: Record bad lines as failed requests and send the others.
+    on_change: (
+        Literal["keep", "rerun"] | None
+    )  #: For requests sent before that read differently now. Default: an error.
+    # Which requests, in which order.
+    first: int | None  #: Only the first so many lines; the rest stays pending, as with the next two.
+    ids: Iterable[str | int] | str | None  #: Only these requests.
+    sample: int | None  #: Only so many of them, drawn by chance.
+    shuffle: bool | None  #: Send in an order drawn by chance.
+    seed: int | None  #: Decides what is drawn. Default: 0.
+    # Failed requests to put back first.
+    retry: bool | str | Iterable[str] | None  #: Those another try can mend; these error classes; or `"all"`.
+    retry_ids: Iterable[str | int] | str | None  #: Of those only these; without `retry`, whatever they failed of.
+    retry_params: Mapping[str, Any] | None  #: Laid over their parameters from now on: `{"max_tokens": 16000}`.
+    # How the run goes about it.
     limits: Limits | None  #: Rates and calls in flight; or the next six one by one.
     rpm: int | None  #: At most so many requests a minute.
     rate: str | None  #: The same for another period: `"600/10s"`.
     itpm: int | None  #: At most so many input tokens a minute. Default: as the endpoint says.
     otpm: int | None  #: At most so many output tokens a minute. Default: as the endpoint says.
-    burst: bool  #: Send without an even pace what the endpoint says is left.
+    burst: bool | None  #: Send without an even pace what the endpoint says is left.
     concurrency: int | None  #: At most so many calls in flight. Default: as many as rate and latency ask for.
-    max_outage_s: float  #: How long to wait for an endpoint that answers nothing. Default: 3600.
-    accept: Iterable[str] | str  #: Answers that count as success all the same: `"truncated"`, `"refused"`, `"empty"`.
+    max_outage_s: float | None  #: How long to wait for an endpoint that answers nothing. Default: 3600.
+    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, `"empty"`.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
+    rules: Mapping[str, Mapping[str, Any]] | None  #: Changes of rules: `{"server": {"attempts": 10, "cap_s": 120}}`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.
     drain_s: float | None  #: How long calls in flight may finish once the run is to stop. Default: 60.
-    on_change: (
-        Literal["keep", "rerun"] | None
-    )  #: For requests sent before that read differently now. Default: an error.
-    retry: bool | Iterable[str]  #: First put back failed requests: those another try can mend, or these error classes.
+    durability: Literal["full", "fast"] | None  #: `fast`: a power cut may lose the last second.
+    progress: str | Reporter | None  #: `auto`, `bar`, `notebook`, `plain`, `json`, `none`, or a reporter of your own.
+    # Where requests go.
     client: Any  #: An SDK client of your own (Bedrock, Vertex, a test's): everything goes through it.
     base_url: str | None  #: Another endpoint than `ANTHROPIC_BASE_URL` or the official one.
-    simulate: bool | str  #: Use the embedded simulator, with its settings if a text: `"latency=0.2..1"`.
-    durability: Literal["full", "fast"]  #: `fast`: a power cut may lose the last second.
-    progress: str | Reporter  #: `auto`, `bar`, `notebook`, `plain`, `json`, `none`, or a reporter of your own.
+    insecure_base_url: bool | None  #: Permit `http://` beyond this machine: the key travels in clear.
+    simulate: bool | str | None  #: Use the embedded simulator, with its settings if a text: `"latency=0.2..1"`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +107,43 @@ async def planned(requests: Requests, options: Options) -> AsyncIterator[Plan]:
     """Make a plan of *requests* and *options*; raises `UsageError` or `InputError` for what cannot be meant."""
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
-    settings, endpoint = _settings(options), _endpoint(options)
-    defaults, put_back = _defaults(options), _put_back(options)
-    watching = _reporter(options)
     store = _store(requests, options)
+    definition = _definition(requests)
+    if definition is not None:
+        requests, options = definition.input, cast("Options", completed(options, definition.keywords()))
+    elif requests is None:
+        options = cast("Options", completed(options, _last(store)))
+    settings, endpoint = _settings(options), _endpoint(options)
+    defaults, again = _defaults(options), put_back(options)
+    watching = _reporter(options)
 
     def plan(path: Path | None, label: str | None = None) -> Plan:
         source = None if path is None else _source(path, label, defaults, options)
-        job = Job(store, source, options.get("on_change"), put_back, options.get("durability") or "full")
+        job = Job(store, source, options.get("on_change"), again, options.get("durability") or "full")
         return Plan(job, settings, endpoint, watching)
 
     if requests is None:
         yield plan(None)
     elif isinstance(requests, str | os.PathLike):
         yield plan(Path(requests))
+    elif options.get("format"):
+        raise UsageError("format says how to read a job file; requests from Python are what they are.")
     else:
         async with spooled(requests, store) as path:
             yield plan(path, LABEL)
+
+
+def _definition(requests: Requests) -> Definition | None:
+    if isinstance(requests, str | os.PathLike) and is_definition(Path(requests)):
+        return load_definition(Path(requests))
+    return None
+
+
+def _last(store: Path) -> dict[str, Any]:
+    """Return the limits and rules of the latest run: whoever goes on with a store alone goes on as it went."""
+    with closing(open_reader(store)) as conn:
+        last = latest_settings(conn)
+    return {name: last[name] for name in _GOES_ON if last.get(name)}
 
 
 def _store(requests: Requests, options: Options) -> Path:
@@ -118,9 +161,30 @@ def _store(requests: Requests, options: Options) -> Path:
 
 
 def _source(path: Path, label: str | None, defaults: Defaults, options: Options) -> Source:
-    text = options.get("prompt")
+    text, form, files = options.get("prompt"), options.get("format"), options.get("allow_files")
     template = Template(text) if text is not None else None
-    return Source(path, defaults, template, text, simulated=_simulated(options), label=label)
+    if template is not None and not template.needed:
+        raise UsageError("prompt names no field, so every row would ask the same; write a field as {question}.")
+    source = Source(
+        path,
+        defaults,
+        template,
+        text,
+        surrogates=_one_of("surrogates", options.get("surrogates") or "refuse", ("refuse", "replace")),
+        simulated=_simulated(options),
+        label=label,
+        form=Format(_one_of("format", form, tuple(Format))) if form is not None else None,
+        files=Path(files) if files is not None else None,
+        skip_invalid=bool(options.get("skip_invalid")),
+    )
+    source.shaper()  # whatever is wrong with a default shows before a store is made
+    return source
+
+
+def _one_of(name: str, value: Any, words: Collection[str]) -> Any:
+    if value not in words:
+        raise UsageError(f"{name} must be one of {', '.join(words)}, not {value!r}.")
+    return value
 
 
 def _defaults(options: Options) -> Defaults:
@@ -132,16 +196,28 @@ def _defaults(options: Options) -> Defaults:
 
 
 def _settings(options: Options) -> RunSettings:
-    accept, drain_s = options.get("accept") or (), options.get("drain_s")
+    accept, drain_s = options.get("accept") or (), _seconds(options, "drain_s", least=0)
     changes = [f"{name}={count}" for name, count in (options.get("retries") or {}).items()]
+    first = options.get("first")
+    if first is not None and (type(first) is not int or first < 0):
+        raise UsageError(f"first must be a whole number from 0, not {first!r}.")
     return RunSettings(
         limits=_limits(options),
-        rules=with_retries(default_rules(), changes),
+        rules=with_retries(with_rules(default_rules(), options.get("rules") or {}), changes),
         accept=parse_accept([accept] if isinstance(accept, str) else accept),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
-        timeout_s=options.get("timeout_s"),
-        max_outage_s=options.get("max_outage_s", RunSettings().max_outage_s),
+        timeout_s=_seconds(options, "timeout_s", least=0.001),
+        max_outage_s=_seconds(options, "max_outage_s", least=0.001) or RunSettings().max_outage_s,
+        first=first,
+        sampling=chosen(options),
     )
+
+
+def _seconds(options: Options, name: Literal["drain_s", "timeout_s", "max_outage_s"], *, least: float) -> float | None:
+    value = options.get(name)
+    if value is not None and (type(value) not in {int, float} or not least <= value < inf):
+        raise UsageError(f"{name} must be a number of seconds from {least:g}, not {value!r}.")
+    return value
 
 
 def _limits(options: Options) -> Limits:
@@ -151,7 +227,7 @@ def _limits(options: Options) -> Limits:
         options.get("concurrency"),
         parse_tokens("itpm", options.get("itpm")),
         parse_tokens("otpm", options.get("otpm")),
-        burst=options.get("burst", False),
+        burst=bool(options.get("burst")),
     )
     if (limits := options.get("limits")) is None:
         limits = single
@@ -162,34 +238,29 @@ def _limits(options: Options) -> Limits:
     return limits
 
 
-def _put_back(options: Options) -> Selection | None:
-    retry = options.get("retry", False)
-    if isinstance(retry, bool):
-        return Selection(MENDABLE) if retry else None
-    classes = [retry] if isinstance(retry, str) else list(retry)
-    for name in classes:
-        if name not in set(ErrorClass):
-            raise UsageError(f"retry={name!r} is no error class. Classes: {', '.join(ErrorClass)}.")
-    return Selection(classes) if classes else None
-
-
 def _simulated(options: Options) -> bool:
-    return options.get("simulate", False) is not False
+    return _simulator(options) is not False
+
+
+def _simulator(options: Options) -> bool | str:
+    """Return the settings of the simulator, True for the usual ones; False: send for real. An empty text is no False."""
+    spec = options.get("simulate")
+    return False if spec is None else spec
 
 
 def _endpoint(options: Options) -> Endpoint:
-    client, base_url, spec = options.get("client"), options.get("base_url"), options.get("simulate", False)
+    client, base_url, spec = options.get("client"), options.get("base_url"), _simulator(options)
     if sum((client is not None, base_url is not None, spec is not False)) > 1:
         raise UsageError("client, base_url and simulate each say where to send; give one of them.")
     if spec is False:
-        return Endpoint(base_url, client=client)
+        return Endpoint(base_url, insecure=bool(options.get("insecure_base_url")), client=client)
     from batchrunner.simulator.settings import parse_spec
 
     return Endpoint(simulator=parse_spec("" if spec is True else spec))
 
 
 def _reporter(options: Options) -> Reporter:
-    kind = options.get("progress", "auto")
+    kind = options.get("progress") or "auto"
     if not isinstance(kind, str):
         return kind
     if kind == "none":

@@ -19,7 +19,7 @@ LEVELS = (
     {"settings", "advice", "catalogue"},
     {"tuning"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "counts"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "counts", "choices"},
     {"dispatcher", "preflight", "holding"},
     {"keeping"},
     {"assembly"},

@@ -88,6 +88,7 @@ def test_a_whole_definition_is_read(tmp_path: Path) -> None:
         ("[rules.truncated]\naction = 'retry'", 1, "attempts of 2 or more"),
         ("[export]\ncolumns = 'text'", 2, "list of texts"),
         ("[export]\nformat = 'xlsx'", 2, "csv, jsonl"),
+        ("[export]\nflatten = 'yes'", 2, "true or false"),
         ("format = 'xml'", 1, "jsonl, csv"),
         ("[run]\nskip_invalid = 1", 2, "true or false"),
         ("[run]\nprogress = 'loud'", 2, "auto, bar"),
@@ -96,6 +97,7 @@ def test_a_whole_definition_is_read(tmp_path: Path) -> None:
         ('base_url = "https://relay.example"', 1, "where your key goes"),
         ('[request]\napi_key = "x"', 2, "where your key goes"),
         ('[run]\nBase-URL = "x"', 2, "where your key goes"),
+        ('[run]\nallow_files = "/"', 2, "what is read from your disk"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_file_line_and_what_is_allowed(
@@ -175,6 +177,34 @@ def test_a_definition_runs_stores_beside_itself_and_every_verb_takes_it(tmp_path
     flags = ("--rate", "100/s", "-j", "2", "--set", 'stop_sequences=["X"]', "--on-change", "rerun")
     rerun = command("run", "jobs/job.toml", "--simulate", *flags, cwd=tmp_path, key=None)
     assert "at most 100/1s, at most 2 in flight" in rerun.stderr
+
+
+def test_flags_win_over_a_system_prompt_of_several_blocks(tmp_path: Path) -> None:
+    job_file(tmp_path / "data" / "rows.jsonl", [{"q": "one"}])
+    blocks = 'system = [{ type = "text", text = "S" }]\nstop_sequences'
+    definition(tmp_path, WHOLE.replace("stop_sequences", blocks))
+    done = command("run", "job.toml", "--simulate", "--system", "Be brief.", cwd=tmp_path, key=None)
+    assert done.code == 0, done.stderr
+    [(params,)] = rows(tmp_path / "job.db", "SELECT params FROM inputs")
+    assert json.loads(params)["system"] == "Be brief."
+
+
+def test_what_it_says_of_an_export_gives_way_to_flags_and_to_lines_of_a_form_of_their_own(tmp_path: Path) -> None:
+    job_file(tmp_path / "data" / "rows.jsonl", [{"q": "one", "id": "a", "n,m": 1}])
+    wide = WHOLE.replace('["custom_id", "text"]', '["custom_id", "n,m", "answer.x"]\nflatten = true')
+    definition(tmp_path, wide + "skip_invalid = true\n")
+    left = command("run", "job.toml", "--simulate", "-n", "0", "--no-skip-invalid", cwd=tmp_path, key=None)
+    assert left.code == 0, left.stderr
+    rows_as_told = command("export", "job.toml", cwd=tmp_path)
+    assert json.loads(rows_as_told.stdout) == {"custom_id": "a", "n,m": 1, "answer.x": None}
+    pending = command("export", "job.toml", "--pending", cwd=tmp_path)
+    assert json.loads(pending.stdout)["custom_id"] == "a", pending.stderr
+    results = command("export", "job.toml", "--format", "batch-results", cwd=tmp_path)
+    assert json.loads(results.stdout)["result"] == {"type": "canceled"}
+    flags = command("export", "job.toml", "--no-flatten", "--columns", "text", "--format", "csv", cwd=tmp_path)
+    assert flags.stdout == 'text\n""\n'
+    both = command("export", "job.toml", "--pending", "--columns", "text", cwd=tmp_path)
+    assert "form of their own" in both.stderr
 
 
 def test_init_writes_a_definition_that_reads_and_overwrites_nothing(tmp_path: Path) -> None:

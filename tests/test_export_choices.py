@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchrunner.csv_cells import unescape
+from batchrunner.csv_cells import CsvWriter, unescape
 from batchrunner.errors import UsageError
 from batchrunner.export import ExportReport, Format, Options, export
 from batchrunner.export.answers import as_object
@@ -162,6 +163,16 @@ def test_json_answers_become_columns_and_others_stay_text(store: StoreMaker) -> 
     assert table(written(store, Format.CSV, chosen))[1] == ["-1.5", "a"]
 
 
+def test_chosen_columns_of_answers_may_come_before_the_answers(store: StoreMaker) -> None:
+    store.take_in([request("a", 1, metadata={"answer.city": "!"}), request("b", 2)])
+    store.begin()
+    chosen = Options(flatten=True, columns=("custom_id", "answer.city", "answer.n"))
+    assert table(written(store, Format.CSV, chosen))[1:] == [["a", "!", ""], ["b", "", ""]]
+    store.settle("b", answer('{"city": "Graz"}'))
+    with pytest.raises(UsageError, match=r"no column answer\.n"):
+        written(store, Format.CSV, chosen)
+
+
 def test_only_chosen_rows_make_columns(store: StoreMaker) -> None:
     store.take_in(requests(2))
     store.begin()
@@ -238,10 +249,27 @@ def test_excel_is_about_csv_files(store: StoreMaker, tmp_path: Path) -> None:
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
+def read_by_csv(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return list(csv.reader(file))
+
+
+def read_by_pandas(path: Path) -> list[list[str]]:
+    """Read as docs/export.md says, with the header as a row: pandas gives names of its own to columns that have none."""
+    pandas: Any = pytest.importorskip("pandas")
+    cells: list[list[str]] = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False).to_numpy().tolist()
+    return cells
+
+
+@pytest.mark.parametrize("read", [read_by_csv, read_by_pandas])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(ANY, min_size=1, max_size=3), ANY, ANY)
-def test_any_text_comes_back_through_pythons_csv(
-    tmp_path_factory: pytest.TempPathFactory, answers: list[str], key: str, value: str
+@given(answers=st.lists(ANY, min_size=1, max_size=3), key=ANY, value=ANY)
+def test_any_text_comes_back_from_a_csv(
+    tmp_path_factory: pytest.TempPathFactory,
+    read: Callable[[Path], list[list[str]]],
+    answers: list[str],
+    key: str,
+    value: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("csv")
     with building(folder / "jobs.db") as store:
@@ -252,13 +280,27 @@ def test_any_text_comes_back_through_pythons_csv(
         for excel in (False, True):
             target = folder / f"out{excel}.csv"
             to_file(store, target, Options(excel=excel))
-            with target.open(newline="", encoding="utf-8-sig" if excel else "utf-8") as file:
-                header, *rows = [[unescape(cell) for cell in row] for row in csv.reader(file)]
+            header, *rows = [[unescape(cell) for cell in row] for row in read(target)]
             assert header[: len(EXPORT_COLUMNS)] == list(EXPORT_COLUMNS)
             assert header[-1].removeprefix("metadata.") == key.removeprefix("metadata.")
             assert [(row[0], row[2], row[-1]) for row in rows] == [
                 (f"id {n} {value}", text, value) for n, text in enumerate(answers, 1)
             ]
+
+
+@pytest.mark.parametrize("read", [read_by_csv, read_by_pandas])
+@pytest.mark.parametrize("raw", [False, True])
+def test_every_character_there_is_comes_back_from_a_csv(
+    tmp_path: Path, read: Callable[[Path], list[list[str]]], raw: bool
+) -> None:
+    characters = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+    given_rows = [characters[n : n + 16] for n in range(0, len(characters), 16)]
+    target = tmp_path / "out.csv"
+    with target.open("wb") as file:
+        line_by_line = CsvWriter(file.write, raw=raw)
+        for row in given_rows:
+            line_by_line.row(row)
+    assert [row if raw else [unescape(cell) for cell in row] for row in read(target)] == given_rows
 
 
 def with_every_ending(store: StoreMaker) -> None:

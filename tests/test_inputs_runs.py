@@ -11,13 +11,18 @@ import pytest
 
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import ChangedRequestsError, Exit, InputError, UsageError
+from batchrunner.export import Format as ExportFormat
+from batchrunner.export import Options, export
 from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.loading import Source
+from batchrunner.model import State
 from batchrunner.policy.sampling import Sampling
 from batchrunner.progress import Silent
 from batchrunner.report import Job, Report
 from batchrunner.runner import run
 from batchrunner.settings import RunSettings
+from batchrunner.store.read import Reader
+from batchrunner.store.rows import Chosen
 from batchrunner.store.selection import Selection
 from running import KEY, MODEL, job_file, rows, simulator
 
@@ -178,6 +183,22 @@ async def test_a_file_with_new_content_is_a_changed_request(tmp_path: Path) -> N
         (tmp_path / "pictures" / "dot.gif").write_bytes(GIF + b"!")
         with pytest.raises(ChangedRequestsError):
             await work(url, job)
+
+
+async def test_what_is_left_of_a_job_with_files_names_them_as_its_lines_did_and_runs(tmp_path: Path) -> None:
+    job = with_image(tmp_path / "jobs.jsonl", tmp_path / "pictures")
+    left = tmp_path / "left.jsonl"
+    async with simulator() as (url, _):
+        with pytest.raises(UsageError):  # the lines are taken in, and nothing is sent
+            await work(url, job, Sampling(ids=["nobody"]))
+        with Reader(tmp_path / "jobs.db") as reader:
+            export(reader, left, ExportFormat.JOB_FILE, Options(Chosen(State.PENDING)))
+        block = json.loads(left.read_text())["params"]["messages"][0]["content"][0]
+        assert block == {"type": "image", "source": {"type": "file", "path": "dot.gif"}}
+        report = await work(url, replace(job, path=left))
+    assert report.totals.succeeded == 1
+    hashes = [rows(tmp_path / name, "SELECT params_hash FROM requests") for name in ("jobs.db", "left.db")]
+    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed", "a link to elsewhere"])

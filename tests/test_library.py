@@ -135,6 +135,25 @@ async def test_bad_requests_are_named_and_nothing_is_left(tmp_path: Path, reques
         ({"retries": {"sever": 2}}, "CLASS=N"),
         ({"accept": "broken"}, "accept"),
         ({"retry": "sever"}, "error class"),
+        ({"retry_params": {"max_tokens": 9}}, "say what with retry"),
+        ({"retry": True, "retry_params": {"max_token": 9}}, 'did you mean "max_tokens"'),
+        ({"retry": True, "retry_params": {"max_tokens": "9"}}, "retry_params: max_tokens must be an integer"),
+        ({"retry_ids": [1.5]}, "retry_ids takes ids"),
+        ({"ids": [None]}, "ids takes ids"),
+        ({"sample": 0}, "sample must be"),
+        ({"seed": "x"}, "seed must be"),
+        ({"first": -1}, "first must be"),
+        ({"timeout_s": 0}, "timeout_s must be"),
+        ({"drain_s": float("inf")}, "drain_s must be"),
+        ({"rules": {"server": {"tries": 3}}}, "'tries' is no part of a rule"),
+        ({"prompt": "Solve it"}, "names no field"),
+        ({"prompt": "{q}", "system": "{"}, "single {"),
+        ({"format": "xml"}, "format must be one of jsonl"),
+        ({"requests": ["x"], "store": "x.db", "format": "csv"}, "requests from Python are what they are"),
+        ({"surrogates": "keep"}, "surrogates must be one of"),
+        ({"allow_files": "nowhere"}, "no such directory"),
+        ({"requests": "none.toml"}, "no such definition"),
+        ({"requests": None, "store": "none.db"}, "none.db"),
         ({"simulate": True, "base_url": "http://127.0.0.1:1"}, "one of them"),
         ({"simulate": "latncy=1"}, "latncy"),
         ({"progress": "loud"}, "progress"),
@@ -232,6 +251,34 @@ def test_ctrl_c_in_a_script_finishes_what_is_in_flight(tmp_path: Path) -> None:
     assert rows(tmp_path / "x.db", "SELECT ending FROM runs") == [("interrupted",)]
     assert rows(tmp_path / "x.db", "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(0,)]
     assert rows(tmp_path / "x.db", "SELECT succeeded FROM progress") == [(ledger.arrivals,)]
+
+
+_PATIENT_FOR_A_MOMENT = """
+import sys
+from batchrunner import run_sync
+run_sync(["[[sim:delay=60]] never"], store="x.db", model=sys.argv[1], drain_s=0.3)
+"""
+
+
+def test_ctrl_c_in_a_script_waits_for_what_is_in_flight_only_so_long(tmp_path: Path) -> None:
+    with simulator_thread() as (url, ledger):
+        env = {**os.environ, "ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": url}
+        script = subprocess.Popen(
+            [sys.executable, "-c", _PATIENT_FOR_A_MOMENT, MODEL],
+            cwd=tmp_path,
+            env=env,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        ledger.wait_until(lambda ledger: ledger.arrivals >= 1)
+        script.send_signal(signal.SIGINT)
+        try:
+            _, stderr = script.communicate(timeout=15)
+        finally:
+            script.kill()
+    assert "KeyboardInterrupt" in stderr
+    assert "Exception in callback" not in stderr
+    assert rows(tmp_path / "x.db", "SELECT ending FROM runs") == [("interrupted",)]
 
 
 def test_interrupts_drain_then_cancel_and_then_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,21 @@
 import doctest
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from batchrunner import library
+from batchrunner import Options, library
 
-PAGE = Path(__file__).parent.parent / "docs" / "python.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "python.md"
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_with_a_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("jobs", "samples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("*.db*"))
     prompts = ["Name a river.", "Name a lake.", "[[sim:400]] Name a sea."]
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
     monkeypatch.chdir(tmp_path)
@@ -21,6 +25,12 @@ def _in_a_folder_with_a_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_page_on_python_is_true() -> None:
     assert doctest.testfile(str(PAGE), module_relative=False).failed == 0
+
+
+def test_the_page_names_every_keyword() -> None:
+    table = PAGE.read_text(encoding="utf-8").split("| keyword | means |", 1)[1].split("\n\n", 1)[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+    assert named == set(Options.__annotations__)
 
 
 def test_python_that_is_only_shown_would_compile() -> None:

@@ -180,6 +180,19 @@ def test_of_many_bad_lines_the_first_are_shown(conn: sqlite3.Connection, source:
     assert str(refused.value).endswith("... and 7 more")
 
 
+def test_a_model_that_no_line_names_is_asked_for_once(conn: sqlite3.Connection, source: Source) -> None:
+    nameless = replace(source, defaults=Defaults(max_tokens=10))
+    put(source, *[{"id": f"n{n}", "prompt": "Hi"} for n in range(50)])
+    with pytest.raises(InputError) as refused:
+        load_it(conn, nameless)
+    assert str(refused.value).endswith(
+        "jobs.jsonl: no model: give --model or a model in the line; none of the 50 lines has one. Nothing was sent."
+    )
+    put(source, *[{"id": f"n{n}", "prompt": "Hi"} for n in range(50)], "not json")
+    with pytest.raises(InputError, match="51 bad lines of 51"):
+        load_it(conn, nameless)
+
+
 def test_one_bad_line_is_one_line(conn: sqlite3.Connection, source: Source) -> None:
     put(source, "not json")
     with pytest.raises(InputError, match=r"1 bad line of 1; nothing was sent\."):

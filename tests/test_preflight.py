@@ -1,15 +1,17 @@
 """`check` and `models` as they are typed: all mistakes at once, nothing sent, no key shown."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from batchrunner.catalogue import known_models
 from batchrunner.jobfile import Defaults
 from batchrunner.loading import Source
 from batchrunner.preflight import Examination, Where, examine
@@ -292,3 +294,15 @@ def test_models_says_so_where_the_endpoint_refuses_or_has_none(tmp_path: Path) -
     assert "does not take the credential" in refused.stderr
     assert "Traceback" not in nowhere.stderr
     assert command("models", url="http://127.0.0.1:1", cwd=tmp_path).code == 3
+
+
+def test_the_packaged_table_knows_every_model_that_the_sdk_names_and_its_last_day() -> None:
+    from anthropic.resources.messages.messages import DEPRECATED_MODELS
+    from anthropic.types.model import Model
+
+    (literal, _) = get_args(Model)
+    known = known_models()
+    assert set(get_args(literal)) <= set(known)
+    for name, day in DEPRECATED_MODELS.items():
+        last = datetime.strptime(re.sub(r"(\d+)(st|nd|rd|th)", r"\1", day), "%B %d, %Y").replace(tzinfo=UTC).date()
+        assert known[name].retires == last, name

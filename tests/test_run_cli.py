@@ -113,3 +113,28 @@ def test_a_store_in_a_foreign_transaction_is_no_bug_of_ours(tmp_path: Path) -> N
     assert done.code == 5, done.stderr
     assert "is locked by another program" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("exprot", "No such command 'exprot'. Did you mean 'export'?"),
+        ("jobs.jsonl", "No such command 'jobs.jsonl'. Did you mean 'run jobs.jsonl'?"),
+        ("quatsch", "No such command 'quatsch'.\n"),
+    ],
+)
+def test_a_verb_that_is_none_is_told_what_may_be_meant(typed: str, said: str, tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    done = command(typed, cwd=tmp_path)
+    assert done.code == 2
+    assert said in done.stderr
+
+
+def test_a_changed_line_without_an_answer_takes_its_new_form_and_that_is_said(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one", "two"])
+    assert command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "-n", "1", cwd=tmp_path).code == 0
+    job_file(tmp_path / "jobs.jsonl", ["one", "zwei"])
+    done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert "changed lines that had no answer, taken in their new form: 1\n" in done.stderr
+    [(params,)] = rows(tmp_path / "jobs.db", "SELECT params FROM inputs WHERE seq = 2")
+    assert json.loads(params)["messages"][0]["content"] == "zwei"

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,19 @@ class _Verbs(click.Group):
             return None
         command = getattr(importlib.import_module(_VERBS[cmd_name]), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; a name that is none is told the nearest one, or that `run` may be meant."""
+        name = args[0]
+        if name in _VERBS or ctx.resilient_parsing or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        import difflib
+
+        near = difflib.get_close_matches(name, _VERBS, n=1)
+        meant = near[0] if near else f"run {name}" if Path(name).exists() else None
+        raise click.UsageError(f"No such command {name!r}.{f' Did you mean {meant!r}?' if meant else ''}", ctx)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

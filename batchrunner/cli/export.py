@@ -36,7 +36,7 @@ from batchrunner.store.rows import Chosen
 @click.option("--where", metavar="SQL", help='Only rows for which this holds: "output_tokens > 500".')
 @click.option("--failed", is_flag=True, help="Only failed requests.")
 @click.option("--pending", is_flag=True, help="What is left, as a job file that `run` takes.")
-@click.option("--flatten", is_flag=True, help="Answers that are JSON objects become columns `answer.key`.")
+@click.option("--flatten/--no-flatten", help="Answers that are JSON objects become columns `answer.key`.")
 @click.option(
     "--excel", is_flag=True, help="CSV for Excel: with a byte order mark, too long cells in a file beside it."
 )
@@ -54,22 +54,24 @@ def export(jobfile: Path, db: Path | None, output: Path | None, *, force: bool, 
               batchrunner export jobs.jsonl --pending -o left.jsonl
     """
     target = None if output is None or str(output) == "-" else output
-    wanted = _options(given)
     fmt = _format(given, target)
+    wanted = _options(given, fmt)
     with Reader(find_store(jobfile, db)) as reader:
         report = write_export(reader, target or _stdout(), fmt, wanted, overwrite=force, sources=[jobfile])
     for line in _closing_lines(report, target):
         click.echo(line, err=True)
 
 
-def _options(given: dict[str, Any]) -> Options:
+def _options(given: dict[str, Any], fmt: Format) -> Options:
+    if fmt not in {Format.CSV, Format.JSONL}:  # lines of a form of their own: what a definition says is about tables
+        given = {**given, **dict.fromkeys(filter(options.is_from_definition, ("columns", "flatten")))}
     if given["failed"] and given["pending"]:
         raise UsageError("A request is failed or pending, not both: give --failed or --pending.")
     only = State.FAILED if given["failed"] else State.PENDING if given["pending"] else None
     return Options(
         chosen=Chosen(only, given["where"]),
         columns=parse_columns(given["columns"]) if given["columns"] is not None else (),
-        flatten=given["flatten"],
+        flatten=bool(given["flatten"]),
         raw=given["raw_csv"],
         excel=given["excel"],
     )
@@ -77,7 +79,7 @@ def _options(given: dict[str, Any]) -> Options:
 
 def _format(given: dict[str, Any], target: Path | None) -> Format:
     if given["pending"]:
-        if given["fmt"]:
+        if given["fmt"] and not options.is_from_definition("fmt"):
             raise UsageError(
                 "--pending writes a job file; leave out --format. `--where \"status = 'pending'\"` writes rows."
             )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from batchrunner.definition import Definition
@@ -38,6 +39,12 @@ def named_definition() -> "Definition | None":
     context = click.get_current_context(silent=True)
     found: Definition | None = context.meta.get(_DEFINITION) if context else None
     return found
+
+
+def is_from_definition(name: str) -> bool:
+    """Whether the option *name* has its value from the named definition, not from the command line."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -84,7 +91,7 @@ shaping = _all(
         metavar="DIR",
         help="Let lines name images and PDFs below DIR by path; they are read when they are sent.",
     ),
-    click.option("--skip-invalid", is_flag=True, help="Record bad lines as failed requests and send the others."),
+    click.option("--skip-invalid/--no-skip-invalid", help="Record bad lines as failed requests and send the others."),
     click.option(
         "--on-change",
         type=click.Choice(["keep", "rerun"]),

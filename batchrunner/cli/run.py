@@ -110,7 +110,8 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
     from batchrunner.settings import default_max_tokens
 
     definition = options.named_definition()
-    extra = parse_settings((*(definition.settings() if definition else ()), *given["settings"]))
+    flags = {name for name in ("model", "max_tokens", "system") if given[name] is not None}
+    extra = parse_settings((*(definition.settings(flags) if definition else ()), *given["settings"]))
     defaults = Defaults(
         model=given["model"],
         max_tokens=given["max_tokens"] or (None if "max_tokens" in extra else default_max_tokens()),

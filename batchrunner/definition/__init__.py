@@ -1,8 +1,10 @@
 """Job definitions: `jobs/x.toml` names input, template, defaults, limits and rules; every key of it is checked."""
 
+import csv
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ SUFFIX = ".toml"
 _LARGEST_BYTES = 1 << 20
 #: Parameters with an option of their own on the command line; all others go through `--set`.
 _NAMED = ("model", "max_tokens", "system")
+#: Names of options that are other names in Python.
+_KEYWORDS = {"form": "format"}
+_OF_EXPORTS = frozenset({"fmt", "columns", "flatten"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,9 @@ class Definition:
     export: Mapping[str, Any] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
 
-    def settings(self) -> tuple[str, ...]:
-        """Return the parameters that have no option of their own, as `--set` takes them."""
-        return tuple(f"{key}={compact(value)}" for key, value in self.request.items() if key not in self._named())
+    def settings(self, without: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the parameters that have no option of their own, as `--set` takes them, but those named in *without*."""
+        return tuple(f"{key}={compact(value)}" for key, value in self._others().items() if key not in without)
 
     def options(self) -> dict[str, Any]:
         """Return what it says under the names of the command line's parameters; flags win over them."""
@@ -45,7 +50,8 @@ class Definition:
             **{key: self.request[key] for key in self._named()},
             **{key: value for key, value in self.run.items() if key != "timeout_s"},
             "fmt": self.export.get("format"),
-            "columns": ",".join(columns) if columns else None,
+            "columns": _joined(columns) if columns else None,
+            "flatten": self.export.get("flatten"),
         }
         return {key: value for key, value in found.items() if value is not None}
 
@@ -60,9 +66,24 @@ class Definition:
         }
         return {key: value for key, value in record.items() if value}
 
+    def keywords(self) -> dict[str, Any]:
+        """Return what it says of a run under the names of the keywords in Python."""
+        said = {**self.options(), **self.limits_record(), "params": self._others()}
+        return {_KEYWORDS.get(key, key): value for key, value in said.items() if key not in _OF_EXPORTS}
+
+    def _others(self) -> dict[str, Any]:
+        return {key: value for key, value in self.request.items() if key not in self._named()}
+
     def _named(self) -> list[str]:
         # A system prompt may also be a list of blocks, which only --set takes.
         return [key for key in _NAMED if key in self.request and not isinstance(self.request[key], list)]
+
+
+def _joined(columns: Sequence[str]) -> str:
+    """Return *columns* as `--columns` takes them: a name with a comma or a quote in it stands in quotes."""
+    line = StringIO()
+    csv.writer(line, lineterminator="").writerow(columns)
+    return line.getvalue()
 
 
 def is_definition(path: Path) -> bool:

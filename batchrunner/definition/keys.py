@@ -74,6 +74,12 @@ def _check_known(place: tuple[str, ...], known: frozenset[str]) -> None:
             f"{key} does not belong into a definition: whoever wrote the file would decide where your key goes. "
             "The address comes from ANTHROPIC_BASE_URL or --base-url, the key from ANTHROPIC_API_KEY.",
         )
+    if key.lower().replace("-", "_") in {"allow_files", "files"}:
+        raise ProblemError(
+            place,
+            f"{key} does not belong into a definition: whoever wrote the file would decide what is read from your disk. "
+            "Give --allow-files on the command line.",
+        )
     where = f"[{'.'.join(place[:-1])}]" if len(place) > 1 else "a definition"
     allowed = ", ".join(sorted(known))
     raise ProblemError(place, f"unknown key {shown(key)} in {where}{nearest(key, known)}. Allowed: {allowed}.")
@@ -191,7 +197,7 @@ TABLES: Mapping[str, Mapping[str, Check]] = {
         "concurrency": _whole(1, LARGEST_CONCURRENCY),
         "max_outage_s": _seconds(zero=False),
     },
-    "export": {"columns": _texts, "format": _one_of("csv", "jsonl", "batch-results")},
+    "export": {"columns": _texts, "flatten": _switch, "format": _one_of("csv", "jsonl", "batch-results")},
     "run": {
         "timeout_s": _seconds(zero=False),
         "drain_s": _seconds(zero=True),

@@ -91,9 +91,15 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
     names = column_names([name for _, _, name in named])
     keyed = [Column(name, origin, key) for name, (origin, key, _) in zip(names, named, strict=True)]
     if options.columns:
-        return Layout(_picked([*fields, *keyed], options.columns))
+        asked = [] if answers or not options.flatten else _answers_to_come(options.columns)
+        return Layout(_picked([*asked, *fields, *keyed], options.columns))
     whole = [] if by_key else [Column("metadata", Origin.JSON, "metadata")]
     return Layout([*fields, *whole, *keyed])
+
+
+def _answers_to_come(wanted: Sequence[str]) -> list[Column]:
+    """Return the columns of answers that are *wanted*; as long as no answer has any key, none can be wrong."""
+    return [Column(n, Origin.ANSWER, n.removeprefix("answer.")) for n in wanted if n.startswith("answer.")]
 
 
 def _picked(known: Sequence[Column], wanted: Sequence[str]) -> list[Column]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from batchrunner.attachments import as_named
 from batchrunner.csv_cells import encoded
 from batchrunner.export.settings import Sink
 from batchrunner.export.tables import one_line
@@ -78,7 +79,7 @@ class JobLines:
         params = row["params"]
         if row["patches"] != "[]":
             params, _, _ = patched(params, row["patches"])
-        fields = [f'"custom_id": {_dumped(row["custom_id"])}', f'"params": {one_line(params)}']
+        fields = [f'"custom_id": {_dumped(row["custom_id"])}', f'"params": {one_line(as_named(params))}']
         if row["metadata"] is not None:
             fields.append(f'"metadata": {one_line(row["metadata"])}')
         if row["timeout_s"] is not None:

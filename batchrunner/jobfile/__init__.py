@@ -5,7 +5,7 @@ from batchrunner.jobfile.defaults import MESSAGES_PARAMETERS, Defaults, parse_pa
 from batchrunner.jobfile.faults import LineError, RefusedError
 from batchrunner.jobfile.formats import STDIN, Format, open_lines
 from batchrunner.jobfile.lines import MAX_LINE_BYTES, Line, LineReader, read_lines, split_lines
-from batchrunner.jobfile.shapes import MAX_BODY_BYTES, Shaper, derived_id, patterns_of
+from batchrunner.jobfile.shapes import MAX_BODY_BYTES, NO_MODEL, Shaper, derived_id, patterns_of
 from batchrunner.jobfile.source import Fingerprint
 from batchrunner.jobfile.template import Template
 
@@ -14,6 +14,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_LINE_BYTES",
     "MESSAGES_PARAMETERS",
+    "NO_MODEL",
     "STDIN",
     "Defaults",
     "Fingerprint",

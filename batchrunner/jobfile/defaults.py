@@ -101,12 +101,19 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
 def parse_patch(settings: Iterable[str]) -> dict[str, Any]:
     """Return the parameters in texts `key=value` to be laid over requests; UsageError for what could not be sent."""
     patch = parse_settings(settings)
+    check_patch(patch, "--set")
+    return patch
+
+
+def check_patch(patch: Mapping[str, Any], name: str) -> None:
+    """Raise `UsageError` if a *patch* of that *name* has what is no parameter, or what could not be sent."""
+    for key in patch:
+        _check_key(key)
     try:
         _check_values(patch)
         compact(patch).encode()
     except (RefusedError, TypeError, ValueError) as error:
-        raise UsageError(f"--set: {error}.") from error
-    return patch
+        raise UsageError(f"{name}: {error}.") from error
 
 
 def _check_values(body: Mapping[str, Any]) -> None:

@@ -1,15 +1,15 @@
 """Chat bodies of OpenAI's API, taken where a Messages body says exactly the same, refused by key where none does."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from batchrunner.jobfile.faults import RefusedError, kind, shown
+from batchrunner.jobfile.openai_messages import LEADING, turns_of
+from batchrunner.jobfile.openai_tools import KEYS as TOOL_KEYS
+from batchrunner.jobfile.openai_tools import is_function_tool, tool_parameters
 
 CHAT_URL = "/v1/chat/completions"
 
-_LEADING = frozenset({"system", "developer"})
-_DATA_URL = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/=]+)")
 #: Keys that only a chat body has: a line with one of them is read as such.
 _TELLING = frozenset(
     {
@@ -34,7 +34,6 @@ _NOTHING_SAID: Mapping[str, tuple[Any, ...]] = {
     "stream": (False,),
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
-    "tools": ([],),
     "response_format": ({"type": "text"},),
 }
 _WHY = {
@@ -44,18 +43,29 @@ _WHY = {
     "temperature": "the Messages API takes no sampling parameters",
     "top_p": "the Messages API takes no sampling parameters",
     "seed": "the Messages API takes no seed",
-    "tools": "tools are not translated: write the line for the Messages API",
+    "functions": "write them as tools",
+    "function_call": "write it as tool_choice",
     "reasoning_effort": 'efforts are not the same: use --set \'output_config={"effort":"low"}\'',
 }
 
 
 def is_chat_body(row: Mapping[str, Any]) -> bool:
-    """Whether *row* can only be a chat body: by a key of it, or by a system message at its start."""
+    """Whether *row* can only be a chat body: by a key of it, a system message at its start, or the way tools are called."""
     messages = row.get("messages")
     if not isinstance(messages, list) or "prompt" in row:
         return False
     first = messages[0] if messages else None
-    return not _TELLING.isdisjoint(row) or (isinstance(first, dict) and first.get("role") in _LEADING)
+    return (
+        not _TELLING.isdisjoint(row)
+        or (isinstance(first, dict) and first.get("role") in LEADING)
+        or isinstance(row.get("tool_choice"), str)
+        or ("tools" in row and is_function_tool(row["tools"]))
+        or any(isinstance(message, dict) and _tells(message) for message in messages)
+    )
+
+
+def _tells(message: Mapping[str, Any]) -> bool:
+    return message.get("role") == "tool" or "tool_calls" in message
 
 
 def messages_body(chat: Mapping[str, Any], model: str | None) -> dict[str, Any]:
@@ -65,6 +75,8 @@ def messages_body(chat: Mapping[str, Any], model: str | None) -> dict[str, Any]:
     """
     body: dict[str, Any] = {}
     for key, value in chat.items():
+        if key in TOOL_KEYS:
+            continue
         if value is None or any(value == nothing and _alike(value, nothing) for nothing in _NOTHING_SAID.get(key, ())):
             continue
         if key not in _KEYS:
@@ -74,7 +86,15 @@ def messages_body(chat: Mapping[str, Any], model: str | None) -> dict[str, Any]:
                 raise RefusedError("max_tokens and max_completion_tokens differ: keep one of them")
     if "messages" not in body:
         raise RefusedError("the body has no messages")
+    body |= tool_parameters(chat)
+    if "tools" not in body and _has_calls(body["messages"]):
+        raise RefusedError("the messages hold tool calls, so the body needs the tools: add them")
     return body
+
+
+def _has_calls(turns: list[dict[str, Any]]) -> bool:
+    contents = (turn["content"] for turn in turns if isinstance(turn["content"], list))
+    return any(block["type"] == "tool_use" for content in contents for block in content)
 
 
 def _alike(value: Any, other: Any) -> bool:
@@ -125,73 +145,7 @@ def _response_format(value: Any, _: str | None) -> dict[str, Any]:
 
 
 def _messages(value: Any, _: str | None) -> dict[str, Any]:
-    if not isinstance(value, list) or not value:
-        raise RefusedError("messages must be a list that is not empty")
-    leading: list[Any] = []
-    turns: list[dict[str, Any]] = []
-    for number, message in enumerate(value, 1):
-        place = f"message {number}"
-        role, content = _role_and_content(message, place)
-        if role in _LEADING:
-            if turns:
-                raise RefusedError(f"{place}: a {role} message after the start has no exact counterpart")
-            leading += _texts(content, place)
-        else:
-            turns.append({"role": role, "content": content})
-    if not turns:
-        raise RefusedError("messages hold no user message")
-    if turns[-1]["role"] == "assistant":
-        raise RefusedError("the last message is the assistant's: Claude would continue it instead of answering")
-    if not leading:
-        return {"messages": turns}
-    system: Any = leading[0]["text"] if len(leading) == 1 else leading
-    return {"system": system, "messages": turns}
-
-
-def _role_and_content(message: Any, place: str) -> tuple[str, Any]:
-    if not isinstance(message, dict):
-        raise RefusedError(f"{place} must be an object with role and content, not {kind(message)}")
-    role = message.get("role")
-    if role not in _LEADING | {"user", "assistant"}:
-        raise RefusedError(f"{place}: the role {shown(str(role))} has no exact counterpart")
-    for key, value in message.items():
-        if key not in {"role", "content"} and value not in (None, []):
-            raise RefusedError(f"{place}: {shown(key)} has no exact counterpart")
-    content = message.get("content")
-    if isinstance(content, str) and content:
-        return role, content
-    if not isinstance(content, list) or not content:
-        raise RefusedError(f"{place} needs a content, a string or a list of parts")
-    return role, [_part(part, role, place) for part in content]
-
-
-def _part(part: Any, role: str, place: str) -> dict[str, Any]:
-    wanted = part.get("type") if isinstance(part, dict) else None
-    if wanted == "text" and isinstance(part.get("text"), str) and part.keys() == {"type", "text"}:
-        return {"type": "text", "text": part["text"]}
-    if wanted == "image_url" and role == "user" and part.keys() == {"type", "image_url"}:
-        return {"type": "image", "source": _image(part["image_url"], place)}
-    raise RefusedError(f"{place}: a part {shown(str(wanted))} of a {role} message has no exact counterpart")
-
-
-def _image(image: Any, place: str) -> dict[str, Any]:
-    url = image.get("url") if isinstance(image, dict) else None
-    if not isinstance(url, str):
-        raise RefusedError(f"{place}: image_url must be an object with a url")
-    if image.get("detail") not in (None, "auto") or not image.keys() <= {"url", "detail"}:
-        raise RefusedError(f"{place}: image_url.detail has no exact counterpart")
-    if data := _DATA_URL.fullmatch(url):
-        return {"type": "base64", "media_type": data[1], "data": data[2]}
-    if not url.startswith("https://"):
-        raise RefusedError(f"{place}: an image must be at an https:// address or a data: URL of PNG, JPEG, GIF or WebP")
-    return {"type": "url", "url": url}
-
-
-def _texts(content: Any, place: str) -> list[dict[str, Any]]:
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    if any(not block["text"] for block in blocks):
-        raise RefusedError(f"{place} holds an empty text")
-    return list(blocks)
+    return turns_of(value)
 
 
 _KEYS: Mapping[str, Callable[[Any, str | None], dict[str, Any]]] = {

@@ -16,6 +16,8 @@ from batchrunner.model import Request
 
 #: The API takes no larger request body.
 MAX_BODY_BYTES = 32 * 1024 * 1024
+#: What is wrong with a line that names no model where the job names none.
+NO_MODEL = "no model: give --model or a model in the line"
 
 
 class Shaper:
@@ -137,7 +139,7 @@ def _hash(data: bytes) -> str:
 def _wanted(body: Mapping[str, Any]) -> tuple[str, int]:
     """Return model and max_tokens."""
     if "model" not in body:
-        raise RefusedError("no model: give --model or a model in the line")
+        raise RefusedError(NO_MODEL)
     if "max_tokens" not in body:
         raise RefusedError("no max_tokens: give --max-tokens or max_tokens in the line")
     return check_model(body["model"]), check_max_tokens(body["max_tokens"])

@@ -118,8 +118,9 @@ def _header(feed: _Feed, delimiter: str, name: str, fields: Collection[str] | No
             raise InputError(f"{name}: the header (line {feed.row_line}) is damaged: {_not_csv(error)}.") from None
     _check_names(header, name)
     if fields is None:
+        example = next((column for column in header if column not in _ID_COLUMNS), header[0])
         raise InputError(
-            f"{name} is a table: say how a row becomes a prompt, such as --prompt 'Solve: {{{header[0]}}}'. "
+            f"{name} is a table: say how a row becomes a prompt, such as --prompt 'Solve: {{{example}}}'. "
             f"Its columns are {shown_names(header)}."
         )
     if missing := [field for field in fields if field not in header]:

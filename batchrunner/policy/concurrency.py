@@ -15,6 +15,7 @@ _MEMORY = 0.99
 #: A refusal of too many at once leaves this share of what was in flight.
 _CUT = 0.8
 _HOLD_S = 20.0
+_LONGEST_HOLD_S = 600.0
 
 
 class Concurrency:
@@ -31,6 +32,8 @@ class Concurrency:
         self._grown: float = OPENING
         self._calm_since: float | None = None  # no refusal since; None before the first question and after a refusal
         self._bound = math.inf  # what refusals of too many at once have left
+        self._hold_s = _HOLD_S
+        self._is_trying = False  # one more than was known to be permitted
         self._is_calm = True
         self._cut_at = -math.inf
         self._answers = 0
@@ -57,8 +60,10 @@ class Concurrency:
         weight = max(1 - _MEMORY, 1 / self._answers)
         self._mean_s += weight * (now - sent_at - self._mean_s)
         self._grown = min(_MOST, self._grown + (1.0 if self._is_calm else 1 / self._grown))
-        if self._bound < math.inf and now > self._cut_at + _HOLD_S:
-            self._bound += 1 / self._bound
+        if self._bound < math.inf and now > self._cut_at + self._hold_s:
+            # One more is tried for as long as a refusal was held, and longer each time that was in vain.
+            self._bound += 1
+            self._is_trying, self._cut_at = True, now
 
     def refused(self, now: float, sent_at: float, in_flight: int, *, at_once: bool) -> None:
         """What was sent at *sent_at* was refused; *at_once*: because too many were in flight, *in_flight* of them."""
@@ -66,8 +71,11 @@ class Concurrency:
             return
         self._grown = max(1.0, _CUT * min(self._found(now), in_flight))
         self._is_calm, self._calm_since, self._cut_at = False, None, now
-        if at_once:
-            self._bound = max(1.0, _CUT * in_flight)
+        if at_once and self._is_trying:
+            self._bound, self._hold_s = max(1.0, self._bound - 1), min(2 * self._hold_s, _LONGEST_HOLD_S)
+        elif at_once:
+            self._bound, self._hold_s = max(1.0, min(_CUT * in_flight, self._bound)), _HOLD_S
+        self._is_trying = self._is_trying and not at_once
 
     def restart(self) -> None:
         """An outage is over: begin anew, as carefully as at the start."""

@@ -46,6 +46,13 @@ class Place:
     own_sends: int = 0  #: Of which so many in the minute before it.
 
 
+class Around(NamedTuple):
+    """What else is known when an attempt is over."""
+
+    in_flight: int  #: Attempts of the lane, this one included.
+    is_suspect: bool = False  #: A refusal says more of the request than of the lane.
+
+
 class Flow:
     """When may a lane's next attempt start? Gate, breaker, windows, token accounts; and what every outcome teaches."""
 
@@ -144,8 +151,8 @@ class Flow:
         self.requests.release()
         self._settle_tokens(now, place, 0, 0)
 
-    def learn(self, now: float, attempt: Attempt, outcome: Outcome, place: Place, in_flight: int) -> Lesson:
-        """Take in what became of an admitted *attempt*, one of so many in flight; say what it means for it."""
+    def learn(self, now: float, attempt: Attempt, outcome: Outcome, place: Place, around: Around) -> Lesson:
+        """Take in what became of an admitted *attempt*; say what that means for it."""
         outage = outcome if isinstance(outcome, Failure) and outcome.error_class in OUTAGE else None
         if (sent_at := place.sent_at) is None:  # no connection, or nothing that could be sent
             self.give_back(now, place)
@@ -158,7 +165,7 @@ class Flow:
         if self.breaker.answered(sent_at):
             self._recovered(now)
         if isinstance(outcome, Failure) and outcome.error_class in GATED:
-            return self._refused(now, sent_at, outcome, in_flight)
+            return self._refused(now, sent_at, outcome, around)
         self.stuck_since = None
         if not isinstance(outcome, Failure):
             self.gate.succeeded(sent_at)
@@ -179,13 +186,17 @@ class Flow:
             return NOTHING
         return Lesson(excused=True, retry_at=now + _NEXT_TURN_S if was_open else now)
 
-    def _refused(self, now: float, sent_at: float, failure: Failure, in_flight: int) -> Lesson:
+    def _refused(self, now: float, sent_at: float, failure: Failure, around: Around) -> Lesson:
         self.holdups.refused()
         self.stuck_since = now if self.stuck_since is None else self.stuck_since
-        fallback_s = self._rules[failure.error_class].nominal_s(self.gate.closings + 1)
-        self.gate.close(now, sent_at, failure.retry_after_s, fallback_s)
+        rule = self._rules[failure.error_class]
+        if around.is_suspect:
+            return Lesson(excused=True, retry_at=now + (failure.retry_after_s or rule.first_s))
         at_once = failure.error_class is ErrorClass.CONCURRENCY
-        self.concurrency.refused(now, sent_at, in_flight, at_once=at_once)
+        self.concurrency.refused(now, sent_at, around.in_flight, at_once=at_once)
+        if at_once and failure.retry_after_s is None:  # fewer slots are the remedy; the others may go on
+            return Lesson(excused=True, retry_at=now + rule.first_s)
+        self.gate.close(now, sent_at, failure.retry_after_s, rule.nominal_s(self.gate.closings + 1))
         if failure.error_class is ErrorClass.RAMP:
             self.requests.ramp.slow(now)
         if failure.error_class is ErrorClass.RATE_LIMITED:

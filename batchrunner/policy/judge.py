@@ -51,11 +51,23 @@ class Judge:
         decision = decide(outcome, attempt, self._rules, now, self._rng)
         if outcome.error_class in GATED:
             if isinstance(decision, Retry):
-                retry = Retry(max(now, lesson.retry_at), counted=decision.counted)
-                decision = self._refusals.refused(attempt, now, alone=alone) or retry
+                decision = self._refused(attempt, outcome, now, lesson, alone=alone, counted=decision.counted)
         elif lesson.excused and self._rules[outcome.error_class].action is Action.RETRY:
             decision = Retry(max(now, lesson.retry_at), counted=False)
         decision = self._halts.review(outcome, decision, now)
         if isinstance(decision, Fail):
             self._refusals.forget(attempt)
         return outcome, decision
+
+    def is_suspect(self, attempt: Attempt) -> bool:
+        """Whether a refusal of *attempt* would say more of its request than of its lane."""
+        return self._refusals.is_suspect(attempt)
+
+    def _refused(
+        self, attempt: Attempt, failure: Failure, now: float, lesson: Lesson, *, alone: bool, counted: bool
+    ) -> Decision:
+        """Wait for the gate like everybody; a request that was refused before lets others go first."""
+        given_up = self._refusals.refused(attempt, now, alone=alone)
+        again = self._refusals.times(attempt) - 1
+        own_wait_s = self._rules[failure.error_class].wait_s(again, self._rng) if again > 0 else 0.0
+        return given_up or Retry(max(now, lesson.retry_at) + own_wait_s, counted=counted)
