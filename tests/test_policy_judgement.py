@@ -167,6 +167,36 @@ def test_a_row_that_got_through_starts_anew() -> None:
     assert watch.refused(row, 100.0) is None
 
 
+def test_refusals_while_others_are_refused_too_blame_nobody() -> None:
+    """Where the limit is used up by all together, everybody is refused now and then."""
+    watch, row = RefusalWatch(), attempt(1)
+    for n in range(20 * PATIENCE):
+        assert watch.refused(row, 100.0) is None
+        watch.refused(attempt(1000 + n), 100.0)
+        watch.succeeded(attempt(2))
+
+
+def test_a_row_is_under_suspicion_from_its_second_refusal_that_counts_on() -> None:
+    watch, row, other = RefusalWatch(), attempt(1), attempt(2)
+    watch.refused(row, 100.0)
+    assert not watch.is_suspect(row)
+    watch.refused(row, 100.0)
+    assert (watch.is_suspect(row), watch.times(row)) == (False, 2)
+    watch.succeeded(other)
+    watch.refused(row, 100.0)
+    assert (watch.is_suspect(row), watch.times(row)) == (True, 3)
+    assert (watch.is_suspect(other), watch.times(other)) == (False, 0)
+    watch.succeeded(row)
+    assert (watch.is_suspect(row), watch.times(row)) == (False, 0)
+
+
+def test_the_last_row_of_a_lane_is_given_up_by_the_minute() -> None:
+    """Nobody else can show that the lane flows; a limit that one request a minute draws on is not used up."""
+    watch, row = RefusalWatch(), attempt(1)
+    refusals = [watch.refused(row, 20.0 * n, alone=True) for n in range(3 * PATIENCE)]
+    assert refusals.index(Fail()) == 3 * (PATIENCE - 1)
+
+
 # All of them together.
 
 
