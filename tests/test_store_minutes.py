@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,9 @@ def at(second: float) -> str:
     return f"2026-11-22T14:{int(second) // 60:02}:{second % 60:06.3f}Z"
 
 
-def run_from(conn: sqlite3.Connection, began: float, ended: float | None, sends: dict[int, float], **fields: str) -> None:
+def run_from(
+    conn: sqlite3.Connection, began: float, ended: float | None, sends: dict[int, float], **fields: Any
+) -> None:
     run_id = begin_run(conn, {"version": "0.1.0", "host": "here", "pid": 1, "at": at(began)}, {}, LATER)
     for seq, second in sends.items():
         write(conn, Started(attempt(seq, **fields), run_id, at(second)))
