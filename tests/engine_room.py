@@ -21,8 +21,6 @@ from batchrunner.store.writer import Writer
 from builders import opened_store, run_on, take_in
 from virtual import VirtualClock, inline_threads
 
-CLOCK = VirtualClock()
-
 
 @dataclass(frozen=True, slots=True)
 class EngineRoom:
@@ -32,6 +30,7 @@ class EngineRoom:
     writer: Writer
     dispatcher: Dispatcher
     run_id: int
+    clock: VirtualClock
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -51,14 +50,15 @@ async def engine_room(
 ) -> AsyncIterator[EngineRoom]:
     """Assemble a run on *requests*; to be called in virtual time. The writer works until the block ends."""
     notes: list[str] = []
+    clock = VirtualClock()
     with inline_threads(0.002), opened_store(path) as conn:
         take_in(conn, requests)
         run_id = run_on(conn)
         with contextlib.closing(open_reader(path)) as reading:
             writer = Writer(conn, complain=notes.append)
-            means = Means(RunSettings(limits=limits or Limits()), CLOCK, random.Random(1), Nobody())
+            means = Means(RunSettings(limits=limits or Limits()), clock, random.Random(1), Nobody())
             way = Way(Senders(None, None), True, {}, connections)  # type: ignore[arg-type]  # nothing is sent
             queue = Queue(reading)
             dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=sent_before or {})
             async with writer.running():
-                yield EngineRoom(conn, writer, dispatcher, run_id, notes)
+                yield EngineRoom(conn, writer, dispatcher, run_id, clock, notes)
