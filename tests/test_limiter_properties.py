@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import anyio
 from hypothesis import given
@@ -116,7 +117,7 @@ def test_no_period_holds_more_sends_than_the_limit_that_held_all_through_it(worl
     """Late stamps, given-back places, refusals, outages, retunes, headers, pauses: and every attempt has its turn."""
     seen = in_virtual_time(lambda: traffic(world))
     changes = [*sorted(seen.since.items()), (math.inf, None)]
-    for (since, rate), (until, _) in zip(changes, changes[1:], strict=False):
+    for (since, rate), (until, _) in pairwise(changes):
         if rate is not None:
             # What was admitted under the limit before may still be on its way to the wire for two seconds.
             assert_kept(seen.sent, since + 2.1, until, rate.count, rate.period_s)
