@@ -23,12 +23,11 @@ from batchrunner.jobfile import Defaults
 from batchrunner.loading import Source
 from batchrunner.policy.window import Rate
 from batchrunner.progress import Silent
-from batchrunner.report import Job
+from batchrunner.report import Job, Report
 from batchrunner.runner import run
 from batchrunner.settings import Limits, RunSettings
-from batchrunner.simulator import Simulator, parse_spec
-from batchrunner.simulator.server import serve
-from virtual import Figures, SeeingLedger, numbered
+from served import served
+from virtual import numbered
 
 MODEL, OTHER = "claude-haiku-4-5", "claude-sonnet-5"
 _SLOW = "latency=lognormal:1..10"
@@ -105,39 +104,28 @@ SCENARIOS = {
 }
 
 
-async def measured(path: Path, scenario: Scenario) -> Figures:
-    ledger = SeeingLedger()
-    simulator = Simulator(parse_spec(scenario.spec), ledger)
-    async with serve(simulator) as url:
-        report = await run(
-            Job(path.with_suffix(".db"), Source(path, Defaults(model=MODEL, max_tokens=4096))),
-            RunSettings(limits=scenario.limits),
-            Endpoint(url),
-            reporter=Silent(StringIO()),
-            rng=random.Random(1),
-        )
-    return Figures(simulator, ledger.seen, report.seconds, report.totals.succeeded, report.totals.failed, report)
+async def measured(path: Path, url: str, scenario: Scenario) -> Report:
+    return await run(
+        Job(path.with_suffix(".db"), Source(path, Defaults(model=MODEL, max_tokens=4096))),
+        RunSettings(limits=scenario.limits),
+        Endpoint(url),
+        reporter=Silent(StringIO()),
+        rng=random.Random(1),
+    )
 
 
-def row(scenario: Scenario, figures: Figures) -> str:
-    settings = figures.simulator.settings
-    used = "-"
-    if settings.requests is not None:
-        used = f"{figures.goodput:.1%}"
-    elif settings.output_tokens_limit is not None:
-        used = f"{figures.output_used:.1%}"
+def row(scenario: Scenario, report: Report, seen: Mapping[str, Any]) -> str:
+    used = seen["output_used"] if seen["goodput"] is None else seen["goodput"]
     rate = scenario.limits.rate
-    most = f"{figures.max_in_window(rate.period_s):,} of {rate.count:,}" if rate else "-"
-    wasted = figures.statuses.get(529, 0)
     cells = [
         scenario.what,
         f"{scenario.lines:,}",
-        f"{figures.seconds:.1f}",
-        used,
-        f"{figures.refused_share:.2%}",
-        f"{wasted:,}",
-        most,
-        f"{figures.failed:,}",
+        f"{report.seconds:.1f}",
+        "-" if used is None else f"{used:.1%}",
+        f"{seen['refused_share']:.2%}",
+        f"{seen['statuses'].get(529, 0):,}",
+        f"{seen['most']:,} of {rate.count:,}" if rate else "-",
+        f"{report.totals.failed:,}",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -153,7 +141,10 @@ def main(names: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "jobs.jsonl")
             path.write_text("".join(json.dumps(line) + "\n" for line in scenario.job()))
-            print(row(scenario, anyio.run(measured, path, scenario)), flush=True)
+            with served(scenario.spec) as server:
+                report = anyio.run(measured, path, server.url, scenario)
+                rate = scenario.limits.rate
+                print(row(scenario, report, server.figures(rate.period_s if rate else 60.0)), flush=True)
 
 
 if __name__ == "__main__":
