@@ -48,7 +48,7 @@ def _words(flow: Flow, reason: Reason, now: float) -> str:
     return str(reason)
 
 
-def waits_told(lanes: Sequence[Lane], seconds: float) -> list[str]:
+def waits_told(lanes: Sequence[Lane], now: float, seconds: float) -> list[str]:
     """Return the lines that say at the end of a run of so many seconds what it waited for longest, and what would help."""
     told = []
     for lane in lanes:
@@ -60,19 +60,19 @@ def waits_told(lanes: Sequence[Lane], seconds: float) -> list[str]:
         if waited_s >= max(_WORTH_TELLING_S, _WORTH_TELLING * seconds):
             where = f"{lane.name}: " if len(lanes) > 1 else ""
             told.append(
-                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, waited_s)}"
+                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, waited_s, now)}"
             )
     return told
 
 
-def _remedy(flow: Flow, reason: Reason, waited_s: float) -> str:
+def _remedy(flow: Flow, reason: Reason, waited_s: float, now: float) -> str:
     """Return what twice the limit would change: the time its use takes halves, and no more than was waited can be saved."""
     if (kind := KINDS.get(reason)) is not None and (limit := per_minute(flow, kind)):
         used = flow.holdups.meters[kind].total
         saved_s = min(waited_s, used / limit * 60 / 2)
         return f"; at {short(2 * limit)}/min this run takes about {duration(saved_s)} less"
     if reason is Reason.CONCURRENCY:
-        return _by_whom(flow) or f" ({flow.concurrency.cap:,} calls in flight at most; -j permits more)"
+        return _by_whom(flow) or f" ({flow.room(now):,} calls in flight; -j permits more)"
     return ""
 
 

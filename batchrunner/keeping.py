@@ -159,8 +159,8 @@ class Keeper:
         if opened_at is not None and watched.outage_since is None:
             watched.outage_since, watched.told_at = opened_at, now
             self._note(
-                f"{name}: the endpoint is failing; sending is on hold, one request every few seconds tries it, no "
-                f"attempt is used up (at most {duration(self._max_outage_s)}, --max-outage)"
+                f"{name}: the endpoint is failing. On hold for up to {duration(self._max_outage_s)} (--max-outage), "
+                "with a try every few seconds; no attempt is used up"
             )
         elif opened_at is not None and now - watched.told_at >= _REMIND_S:
             watched.told_at = now
