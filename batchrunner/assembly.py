@@ -22,6 +22,8 @@ from batchrunner.store.writer import Writer
 
 #: No limit of the API speaks of a longer period; the user's own may.
 _PERIOD_S = 60.0
+#: The start of an attempt is on record before it goes out: it took at most about so long, over a new connection.
+_WAY_OUT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def assemble(
         lanes.append(Lane(name, limiter, clock))
     now = clock.monotonic()
     for lane in lanes:
-        instants = [min(now, monotonic_of(clock, at)) for at in sent_before.get(lane.name, ())]
+        instants = [min(now, monotonic_of(clock, at) + _WAY_OUT_S) for at in sent_before.get(lane.name, ())]
         lane.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
     return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=means.audience)

@@ -95,7 +95,8 @@ class Dispatcher:
         """Keep other *limits* from now on."""
         for lane in self._lanes:
             lane.limiter.retune(limits)
-        self.slots.resize(limits.cap)
+        if limits.concurrency is not None:  # otherwise there is room for as many as the system has connections
+            self.slots.resize(limits.concurrency)
 
     def stop(self) -> None:
         """Send nothing more; what is in flight goes on."""

@@ -161,7 +161,7 @@ def test_a_definition_runs_stores_beside_itself_and_every_verb_takes_it(tmp_path
     definition(tmp_path / "jobs", WHOLE.replace("data/", "../data/"))
     done = command("run", "jobs/job.toml", "--simulate", "--max-tokens", "77", cwd=tmp_path, key=None)
     assert done.code == 0, done.stderr
-    assert "at most 600/10s, 7 in flight" in done.stderr
+    assert "at most 600/10s, at most 7 in flight" in done.stderr
     store = tmp_path / "jobs" / "job.db"
     params = [json.loads(text) for (text,) in rows(store, "SELECT params FROM inputs ORDER BY seq")]
     assert params[0]["messages"][0]["content"] == "Solve: one"
@@ -176,7 +176,7 @@ def test_a_definition_runs_stores_beside_itself_and_every_verb_takes_it(tmp_path
     assert json.loads(again.stdout.splitlines()[0]).keys() == {"custom_id", "text"}
     flags = ("--rate", "100/s", "-j", "2", "--set", 'stop_sequences=["X"]', "--on-change", "rerun")
     rerun = command("run", "jobs/job.toml", "--simulate", *flags, cwd=tmp_path, key=None)
-    assert "at most 100/1s, 2 in flight" in rerun.stderr
+    assert "at most 100/1s, at most 2 in flight" in rerun.stderr
 
 
 def test_flags_win_over_a_system_prompt_of_several_blocks(tmp_path: Path) -> None:
@@ -225,7 +225,13 @@ def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path) -> None:
     )
     found = load_definition(definition(tmp_path, bare))
     assert found.rules == {"server": {"attempts": 10, "cap_s": 120}}
-    assert found.limits == {"rpm": 1000, "concurrency": 50}
+    assert found.limits == {
+        "rpm": 1000,
+        "itpm": 400_000,
+        "otpm": 80_000,
+        "concurrency": 50,
+        "max_outage_s": 3600,
+    }
     assert set(found.run) == {"timeout_s", "drain_s", "durability", "progress"}
 
 

@@ -1,5 +1,6 @@
 """A lane between its queue and its dispatcher: nothing due is forgotten, and it holds no more than a claim's worth."""
 
+import random
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from batchrunner.lane import Lane, utc_stamp
 from batchrunner.limiter import Limiter
 from batchrunner.model import Attempt, Retry
-from batchrunner.settings import default_rules
+from batchrunner.settings import Limits, default_rules
 from batchrunner.store import queue
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Claimed, Queue
@@ -21,7 +22,7 @@ DUE_SINCE = "2026-11-22T13:00:00.000Z"
 
 
 def lane_of() -> Lane:
-    return Lane(LANE, Limiter(None, clock=CLOCK, rules=default_rules()), CLOCK)
+    return Lane(LANE, Limiter(Limits(), clock=CLOCK, rules=default_rules(), rng=random.Random(1)), CLOCK)
 
 
 def put_back_by_a_run(conn: sqlite3.Connection, count: int, *, not_before: str = DUE_SINCE, first: int = 1) -> None:

@@ -5,28 +5,33 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
+from typing import Any
 
 import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrunner.errors import UsageError
 from batchrunner.limiter import CATCH_UP_S, Admission, Limiter
 from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
-from batchrunner.settings import default_rules
-from batchrunner.tuning import AUTO, Auto
-from builders import failure, success
+from batchrunner.settings import Limits, default_rules
+from builders import attempt, failure, success
 from virtual import VirtualClock, in_virtual_time
 
 CLOCK = VirtualClock()
 RULES = default_rules()
 REFUSED = failure(ErrorClass.RATE_LIMITED)
+ATTEMPT = attempt()
 
 
-def limiter_of(rate: Rate | None) -> Limiter:
-    return Limiter(rate, clock=CLOCK, rules=RULES)
+def limiter_of(rate: Rate | None, **limits: Any) -> Limiter:
+    return Limiter(Limits(rate, **limits), clock=CLOCK, rules=RULES, rng=random.Random(1))
+
+
+def next_at(limiter: Limiter) -> float:
+    """Return from when on an ordinary attempt may start, as things are."""
+    return limiter.flow.admit_at(CLOCK.monotonic(), limiter.flow.place_for(ATTEMPT)).at
 
 
 async def no_pause(_: int) -> None:
@@ -53,7 +58,7 @@ async def traffic(
     async with anyio.create_task_group() as group:
         for n in range(count):
             await pause(n)
-            await limiter.ready()
+            await limiter.ready(ATTEMPT)
             admission = limiter.admit()
             admitted.append(CLOCK.monotonic())
             if after_s := delay_s():
@@ -147,9 +152,15 @@ def test_one_an_hour_is_one_an_hour() -> None:
 
 
 async def admitted_at(limiter: Limiter) -> float:
-    await limiter.ready()
-    limiter.admit().mark_sent()
+    (await sent_by(limiter)).mark_sent()
     return CLOCK.monotonic()
+
+
+async def sent_by(limiter: Limiter) -> Admission:
+    await limiter.ready(ATTEMPT)
+    admission = limiter.admit()
+    admission.mark_sent()
+    return admission
 
 
 @pytest.mark.parametrize("rate", [None, Rate.parse("4000/min")])
@@ -157,9 +168,10 @@ async def admitted_at(limiter: Limiter) -> float:
 def test_a_refusal_holds_everybody_until_the_servers_time(rate: Rate | None, error_class: ErrorClass) -> None:
     async def scene() -> None:
         limiter = limiter_of(rate)
-        sent_at = await admitted_at(limiter)
-        limiter.learn(failure(error_class, retry_after_s=30.0), sent_at)
-        assert limiter.gate_opens_at == sent_at + 30.0
+        sent, sent_at = await sent_by(limiter), CLOCK.monotonic()
+        lesson = sent.learn(ATTEMPT, failure(error_class, retry_after_s=30.0), 1)
+        assert lesson.excused
+        assert limiter.flow.gate.open_at == lesson.retry_at == sent_at + 30.0
         assert await admitted_at(limiter) == pytest.approx(sent_at + 30.0)
 
     in_virtual_time(scene)
@@ -168,7 +180,7 @@ def test_a_refusal_holds_everybody_until_the_servers_time(rate: Rate | None, err
 def test_a_gate_that_closes_while_the_next_start_waits_for_its_turn_holds_it() -> None:
     async def scene() -> None:
         limiter = limiter_of(Rate(1, 10.0))
-        began = await admitted_at(limiter)
+        first, began = await sent_by(limiter), CLOCK.monotonic()
         async with anyio.create_task_group() as group:
             instants: list[float] = []
 
@@ -177,7 +189,7 @@ def test_a_gate_that_closes_while_the_next_start_waits_for_its_turn_holds_it() -
 
             group.start_soon(next_one)
             await anyio.sleep(5.0)
-            limiter.learn(failure(ErrorClass.RATE_LIMITED, retry_after_s=60.0), began)
+            first.learn(ATTEMPT, failure(ErrorClass.RATE_LIMITED, retry_after_s=60.0), 1)
         assert instants == [pytest.approx(began + 65.0)]
 
     in_virtual_time(scene)
@@ -187,8 +199,8 @@ def test_other_failures_close_no_gate() -> None:
     async def scene() -> None:
         limiter = limiter_of(None)
         for error_class in set(ErrorClass) - {ErrorClass.RATE_LIMITED, ErrorClass.CONCURRENCY, ErrorClass.RAMP}:
-            limiter.learn(failure(error_class, retry_after_s=30.0), CLOCK.monotonic())
-        assert limiter.gate_opens_at == -math.inf
+            (await sent_by(limiter)).learn(ATTEMPT, failure(error_class, retry_after_s=30.0), 1)
+        assert limiter.flow.gate.open_at == -math.inf
 
     in_virtual_time(scene)
 
@@ -197,15 +209,15 @@ def test_refusals_without_a_time_close_for_longer_and_longer_until_one_gets_thro
     async def scene() -> None:
         limiter, held_s = limiter_of(None), []
         for _ in range(4):
-            sent_at = await admitted_at(limiter)
+            sent = await sent_by(limiter)
             await anyio.sleep(0.001)
-            limiter.learn(REFUSED, sent_at)
-            held_s.append(limiter.gate_opens_at - CLOCK.monotonic())
+            sent.learn(ATTEMPT, REFUSED, 1)
+            held_s.append(limiter.flow.gate.open_at - CLOCK.monotonic())
         assert held_s == pytest.approx([1, 2, 4, 8])
-        limiter.learn(success(), await admitted_at(limiter))
+        (await sent_by(limiter)).learn(ATTEMPT, success(), 1)
         await anyio.sleep(0.001)
-        limiter.learn(REFUSED, CLOCK.monotonic())
-        assert limiter.gate_opens_at - CLOCK.monotonic() == pytest.approx(1)
+        (await sent_by(limiter)).learn(ATTEMPT, REFUSED, 1)
+        assert limiter.flow.gate.open_at - CLOCK.monotonic() == pytest.approx(1)
 
     in_virtual_time(scene)
 
@@ -213,9 +225,9 @@ def test_refusals_without_a_time_close_for_longer_and_longer_until_one_gets_thro
 def test_a_place_given_back_admits_the_next_at_once() -> None:
     async def scene() -> None:
         limiter = limiter_of(Rate(1, 60.0))
-        await limiter.ready()
+        await limiter.ready(ATTEMPT)
         held = limiter.admit()
-        assert limiter.admit_at(CLOCK.monotonic()) == math.inf
+        assert next_at(limiter) == math.inf
         instants: list[float] = []
 
         async def next_one() -> None:
@@ -235,7 +247,7 @@ def test_a_stamp_tells_those_who_wait_when_their_turn_is() -> None:
     async def scene() -> None:
         rate = Rate(1, 60.0)
         limiter = limiter_of(rate)
-        await limiter.ready()
+        await limiter.ready(ATTEMPT)
         held = limiter.admit()
         async with anyio.create_task_group() as group:
             instants: list[float] = []
@@ -254,21 +266,21 @@ def test_a_stamp_tells_those_who_wait_when_their_turn_is() -> None:
 def test_an_admission_counts_once_however_often_it_is_told_of() -> None:
     async def scene() -> None:
         limiter = limiter_of(Rate(2, 60.0))
-        await limiter.ready()
+        await limiter.ready(ATTEMPT)
         sent = limiter.admit()
         for _ in range(3):
             sent.mark_sent()
             sent.close()
         assert sent.sent_at == pytest.approx(1000.0)
-        await limiter.ready()
+        await limiter.ready(ATTEMPT)
         given_back = limiter.admit()
         for _ in range(3):
             given_back.close()
             given_back.mark_sent()
-        now = CLOCK.monotonic()
-        assert limiter.admit_at(now) == now, "one stamp of two, nothing held"
+        assert next_at(limiter) == CLOCK.monotonic(), "one stamp of two, nothing held"
+        await limiter.ready(ATTEMPT)
         limiter.admit()
-        assert limiter.admit_at(now) == pytest.approx(1000.0 + 60.25)
+        assert next_at(limiter) == pytest.approx(1000.0 + 60.25)
 
     in_virtual_time(scene)
 
@@ -280,7 +292,7 @@ def test_a_turn_waited_for_is_not_lost_when_no_slot_was_free() -> None:
         rate = Rate.parse("10/s")
         limiter = limiter_of(rate)
         for _ in range(50):
-            await limiter.ready()
+            await limiter.ready(ATTEMPT)
         assert CLOCK.monotonic() == pytest.approx(1000.0)
         for _ in range(20):
             await admitted_at(limiter)
@@ -296,31 +308,31 @@ def test_a_wait_that_was_cancelled_can_be_taken_up_again(after_s: float) -> None
         limiter = limiter_of(rate)
         began = await admitted_at(limiter)
         with anyio.move_on_after(after_s):
-            await limiter.ready()
+            await limiter.ready(ATTEMPT)
         assert await admitted_at(limiter) == pytest.approx(began + rate.span_s)
 
     in_virtual_time(scene)
 
 
 async def retuned_traffic(
-    rate: Rate | None, changes: list[tuple[float, Rate | Auto]], until_s: float
-) -> list[tuple[float, Rate | Auto | None]]:
+    rate: Rate | None, changes: list[tuple[float, Rate | None]], until_s: float
+) -> list[tuple[float, Rate | None]]:
     """Send all that is admitted for so long, while the rate changes; return each send with the rate in force."""
     limiter, started = limiter_of(rate), CLOCK.monotonic()
-    now: list[Rate | Auto | None] = [rate]
-    sent: list[tuple[float, Rate | Auto | None]] = []
+    now: list[Rate | None] = [rate]
+    sent: list[tuple[float, Rate | None]] = []
 
     async def change() -> None:
         for at, other in changes:
             await CLOCK.sleep_until(started + at)
-            limiter.retune(rate=other)
+            limiter.retune(Limits(other))
             now[0] = other
 
     async with anyio.create_task_group() as group:
         group.start_soon(change)
         with anyio.move_on_at(started + until_s):
             while True:
-                await limiter.ready()
+                await limiter.ready(ATTEMPT)
                 limiter.admit().mark_sent()
                 sent.append((CLOCK.monotonic() - started, now[0]))
                 await anyio.sleep(0.001)
@@ -328,7 +340,7 @@ async def retuned_traffic(
 
 
 def test_a_higher_rate_is_felt_at_once_by_who_waits_for_the_lower_one() -> None:
-    changes: list[tuple[float, Rate | Auto]] = [(5.0, Rate.parse("100/s"))]
+    changes: list[tuple[float, Rate | None]] = [(5.0, Rate.parse("100/s"))]
     sent = in_virtual_time(lambda: retuned_traffic(Rate.parse("2/min"), changes, 6.0))
     assert [at for at, _ in sent if at < 5.0] == pytest.approx([0.0], abs=0.01)
     after = [at for at, _ in sent if at >= 5.0]
@@ -338,7 +350,7 @@ def test_a_higher_rate_is_felt_at_once_by_who_waits_for_the_lower_one() -> None:
 
 def test_the_full_window_of_a_strict_rate_does_not_hold_up_a_higher_one() -> None:
     """Who waits waits for the window here, not for the pacer."""
-    changes: list[tuple[float, Rate | Auto]] = [(0.5, Rate.parse("100/s"))]
+    changes: list[tuple[float, Rate | None]] = [(0.5, Rate.parse("100/s"))]
     sent = in_virtual_time(lambda: retuned_traffic(Rate.parse("1/h"), changes, 1.0))
     assert len(sent) >= 45
 
@@ -346,36 +358,40 @@ def test_the_full_window_of_a_strict_rate_does_not_hold_up_a_higher_one() -> Non
 @pytest.mark.parametrize("auto", [False, True])
 def test_without_a_rate_nobody_waits_and_with_one_everybody_does_from_now_on(auto: bool) -> None:
     first = Rate.parse("10/10s")
-    changes: list[tuple[float, Rate | Auto]] = [(1.0, AUTO), (2.0, first)] if auto else [(2.0, first)]
+    changes: list[tuple[float, Rate | None]] = [(1.0, None), (2.0, first)] if auto else [(2.0, first)]
     sent = in_virtual_time(lambda: retuned_traffic(first if auto else None, changes, 12.0))
-    free = [at for at, rate in sent if rate in {None, AUTO}]
+    free = [at for at, rate in sent if rate is None]
     assert len(free) >= 900
     assert len(sent) - len(free) - 2 * auto <= 11
 
 
 def test_a_change_gives_nothing_to_catch_up() -> None:
     rate = Rate.parse("100/s")
-    changes: list[tuple[float, Rate | Auto]] = [(2.0, Rate.parse("99/s"))]
+    changes: list[tuple[float, Rate | None]] = [(2.0, Rate.parse("99/s"))]
     sent = in_virtual_time(lambda: retuned_traffic(Rate.parse("50/s"), changes, 4.0))
     after = [at for at, _ in sent if at >= 2.0]
     assert most_in(0.1, after) <= 0.1 * rate.count + 2
     assert len(after) >= 0.97 * 2 * 99
 
 
+async def held_by(limiter: Limiter) -> Admission:
+    await limiter.ready(ATTEMPT)
+    return limiter.admit()
+
+
 def test_places_reserved_before_there_was_a_window_count_in_it() -> None:
     async def scene() -> None:
         limiter = limiter_of(None)
-        under_way = [limiter.admit() for _ in range(4)]
-        limiter.retune(rate=Rate.parse("5/10s"))
-        now = CLOCK.monotonic()
-        assert limiter.admit_at(now) == now
-        fifth = limiter.admit()
-        assert limiter.admit_at(now) == math.inf
+        under_way = [await held_by(limiter) for _ in range(4)]
+        limiter.retune(Limits(Rate.parse("5/10s")))
+        assert next_at(limiter) == CLOCK.monotonic()
+        fifth = await held_by(limiter)
+        assert next_at(limiter) == math.inf
         under_way[0].close()
-        assert limiter.admit_at(now) == now
-        for admission in (*under_way[1:], fifth, limiter.admit()):
+        assert next_at(limiter) == CLOCK.monotonic()
+        for admission in (*under_way[1:], fifth, await held_by(limiter)):
             admission.mark_sent()
-        assert now < limiter.admit_at(now) < math.inf
+        assert CLOCK.monotonic() < next_at(limiter) < math.inf
 
     in_virtual_time(scene)
 
@@ -390,7 +406,7 @@ def test_no_period_holds_more_than_the_rate_in_force_at_its_end(
     first: int, changes: list[tuple[float, int]], period_s: float
 ) -> None:
     """Also right after a change to fewer: what was sent before counts."""
-    ordered: list[tuple[float, Rate | Auto]] = [(at, Rate(count, period_s)) for at, count in sorted(changes)]
+    ordered: list[tuple[float, Rate | None]] = [(at, Rate(count, period_s)) for at, count in sorted(changes)]
     sent = in_virtual_time(lambda: retuned_traffic(Rate(first, period_s), ordered, 40.0))
     instants = [at for at, _ in sent]
     for n, (at, rate) in enumerate(sent):
@@ -400,12 +416,36 @@ def test_no_period_holds_more_than_the_rate_in_force_at_its_end(
     assert any(at > max(last, 40.0 - 2 * period_s) for at in instants), "nobody is admitted any more"
 
 
-def test_token_limits_are_refused_and_change_nothing() -> None:
+def test_tokens_reserved_before_there_was_a_limit_on_them_count_in_it() -> None:
+    """Four requests of 16 output tokens are under way: of a minute's 960, 80 can be spent at once, and one a 1/16 s."""
+
     async def scene() -> None:
-        limiter = limiter_of(Rate.parse("1/h"))
-        limiter.admit()
-        with pytest.raises(UsageError, match="Token limits"):
-            limiter.retune(rate=Rate.parse("5/s"), otpm=5)
-        assert limiter.admit_at(CLOCK.monotonic()) == math.inf
+        limiter = limiter_of(Rate.parse("1000/s"))
+        under_way = [await held_by(limiter) for _ in range(4)]
+        limiter.retune(Limits(Rate.parse("1000/s"), otpm=960))
+        assert next_at(limiter) == CLOCK.monotonic()
+        await held_by(limiter)
+        assert next_at(limiter) == pytest.approx(CLOCK.monotonic() + 1.0, abs=0.01)
+        under_way[0].close()
+        assert next_at(limiter) == CLOCK.monotonic(), "what was given back is there again"
+
+    in_virtual_time(scene)
+
+
+def test_another_limit_tells_who_waits_for_tokens() -> None:
+    async def scene() -> None:
+        limiter = limiter_of(None, otpm=1)
+        await held_by(limiter)
+        async with anyio.create_task_group() as group:
+            instants: list[float] = []
+
+            async def next_one() -> None:
+                instants.append(await admitted_at(limiter))
+
+            group.start_soon(next_one)
+            await anyio.sleep(30.0)
+            assert instants == []
+            limiter.retune(Limits(None, otpm=6000))
+        assert instants == [pytest.approx(1030.3, abs=0.05)], "the debt and the need at 100 tokens a second"
 
     in_virtual_time(scene)

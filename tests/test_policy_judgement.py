@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from batchrunner.model import Attempt, Decision, ErrorClass, Fail, Failure, Halt, Outcome, Retry
 from batchrunner.policy.answers import ACCEPTABLE, judge
 from batchrunner.policy.halts import OPENING, REMEDIES, HaltWatch
-from batchrunner.policy.judge import GATED, Judge
+from batchrunner.policy.judge import GATED, Judge, Lesson
 from batchrunner.policy.lanes import model_class
 from batchrunner.policy.refusals import PATIENCE, RefusalWatch
 from batchrunner.policy.retry import Action
@@ -141,49 +141,79 @@ def test_retries_and_halts_do_not_count_among_the_first_twenty() -> None:
 def test_a_row_refused_ten_times_while_others_get_through_is_given_up() -> None:
     watch, row, other = RefusalWatch(), attempt(1), attempt(2)
     for _ in range(PATIENCE - 1):
-        assert watch.refused(row) is None
+        assert watch.refused(row, 100.0) is None
         watch.succeeded(other)
-    assert watch.refused(row) == Fail()
+    assert watch.refused(row, 100.0) == Fail()
 
 
 def test_refusals_of_a_lane_that_stands_still_count_once() -> None:
     watch, row = RefusalWatch(), attempt(1)
-    assert [watch.refused(row) for _ in range(5 * PATIENCE)] == [None] * 5 * PATIENCE
+    assert [watch.refused(row, 100.0) for _ in range(5 * PATIENCE)] == [None] * 5 * PATIENCE
 
 
 def test_successes_of_another_lane_say_nothing_about_this_one() -> None:
     watch, row, other = RefusalWatch(), attempt(1), attempt(2, lane="opus-4")
     for _ in range(5 * PATIENCE):
-        assert watch.refused(row) is None
+        assert watch.refused(row, 100.0) is None
         watch.succeeded(other)
 
 
 def test_a_row_that_got_through_starts_anew() -> None:
     watch, row, other = RefusalWatch(), attempt(1), attempt(2)
     for _ in range(PATIENCE - 1):
-        watch.refused(row)
+        watch.refused(row, 100.0)
         watch.succeeded(other)
     watch.succeeded(row)
-    assert watch.refused(row) is None
+    assert watch.refused(row, 100.0) is None
+
+
+def test_refusals_while_others_are_refused_too_blame_nobody() -> None:
+    """Where the limit is used up by all together, everybody is refused now and then."""
+    watch, row = RefusalWatch(), attempt(1)
+    for n in range(20 * PATIENCE):
+        assert watch.refused(row, 100.0) is None
+        watch.refused(attempt(1000 + n), 100.0)
+        watch.succeeded(attempt(2))
+
+
+def test_a_row_is_under_suspicion_from_its_second_refusal_that_counts_on() -> None:
+    watch, row, other = RefusalWatch(), attempt(1), attempt(2)
+    watch.refused(row, 100.0)
+    assert not watch.is_suspect(row)
+    watch.refused(row, 100.0)
+    assert (watch.is_suspect(row), watch.times(row)) == (False, 2)
+    watch.succeeded(other)
+    watch.refused(row, 100.0)
+    assert (watch.is_suspect(row), watch.times(row)) == (True, 3)
+    assert (watch.is_suspect(other), watch.times(other)) == (False, 0)
+    watch.succeeded(row)
+    assert (watch.is_suspect(row), watch.times(row)) == (False, 0)
+
+
+def test_the_last_row_of_a_lane_is_given_up_by_the_minute() -> None:
+    """Nobody else can show that the lane flows; a limit that one request a minute draws on is not used up."""
+    watch, row = RefusalWatch(), attempt(1)
+    refusals = [watch.refused(row, 20.0 * n, alone=True) for n in range(3 * PATIENCE)]
+    assert refusals.index(Fail()) == 3 * (PATIENCE - 1)
 
 
 # All of them together.
 
 
 def judged(judge_: Judge, attempt_: Attempt, outcome: Outcome, gate: float = 0.0) -> Decision | None:
-    return judge_.judge(attempt_, outcome, 100.0, gate)[1]
+    return judge_.judge(attempt_, outcome, 100.0, Lesson(retry_at=gate))[1]
 
 
 def test_an_accepted_answer_needs_no_decision() -> None:
-    assert judge_of().judge(attempt(), success(), 100.0, 0.0) == (success(), None)
+    assert judge_of().judge(attempt(), success(), 100.0) == (success(), None)
 
 
 def test_a_flawed_answer_becomes_a_failure_unless_it_is_accepted() -> None:
     cut = success("Hel", stop_reason="max_tokens")
-    outcome, decision = judge_of().judge(attempt(), cut, 100.0, 0.0)
+    outcome, decision = judge_of().judge(attempt(), cut, 100.0)
     assert isinstance(outcome, Failure)
     assert decision == Fail()
-    assert judge_of(accept=frozenset({ErrorClass.TRUNCATED})).judge(attempt(), cut, 100.0, 0.0) == (cut, None)
+    assert judge_of(accept=frozenset({ErrorClass.TRUNCATED})).judge(attempt(), cut, 100.0) == (cut, None)
 
 
 @pytest.mark.parametrize("error_class", sorted(GATED))
@@ -236,11 +266,13 @@ def test_the_reason_of_a_halt_says_what_happened_and_what_to_look_at(error_class
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from(sorted(ErrorClass)), max_size=60), st.booleans())
-def test_every_failure_gets_a_decision_that_blames_or_waits(classes: list[str], official: bool) -> None:
+@given(st.lists(st.sampled_from(sorted(ErrorClass)), max_size=60), st.booleans(), st.booleans())
+def test_every_failure_gets_a_decision_that_blames_or_waits(classes: list[str], official: bool, excused: bool) -> None:
     judge_ = judge_of(official=official)
     for name in classes:
-        outcome, decision = judge_.judge(attempt(), failure(ErrorClass(name)), 100.0, 103.0)
+        outcome, decision = judge_.judge(
+            attempt(), failure(ErrorClass(name)), 100.0, Lesson(excused=excused, retry_at=103.0)
+        )
         assert isinstance(outcome, Failure)
         assert isinstance(decision, Retry | Fail | Halt)
         assert not isinstance(decision, Retry) or decision.at >= 100.0

@@ -29,7 +29,7 @@ def test_resume_and_retry_remember_the_limits_and_the_simulator(tmp_path: Path) 
     assert first.code == 1, first.stderr
     second = command("resume", "jobs.jsonl", cwd=tmp_path, key=None)
     assert second.code == 1, second.stderr
-    assert "at most 50/1s, 3 in flight" in second.stderr
+    assert "at most 50/1s, at most 3 in flight" in second.stderr
     third = command("retry", "jobs.jsonl", "--retries", "server=3", cwd=tmp_path, key=None)
     assert third.code == 0, third.stderr
     assert "1 failed request is tried again" in third.stderr

@@ -7,6 +7,7 @@ import pytest
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import ChangedRequestsError, Exit, HaltError, InputError, StoreLockedError, UsageError
 from batchrunner.model import ErrorClass
+from batchrunner.policy.window import Rate
 from batchrunner.report import Job
 from batchrunner.settings import Limits, RunSettings, Stopping, default_rules, with_retries
 from batchrunner.store.files import owned
@@ -247,14 +248,27 @@ async def test_a_store_in_use_is_refused_naming_its_owner(tmp_path: Path) -> Non
 
 
 async def test_the_limit_holds_in_every_window_of_the_server(tmp_path: Path) -> None:
-    from batchrunner.policy.window import Rate
-
     path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}" for i in range(150)])
     async with simulator("latency=0.05..0.2,rate=60/1s,strict=1") as (url, ledger):
         report = await run_job(path, url, RunSettings(limits=Limits(Rate(60, 1.0), 50)))
         assert ledger.max_in_window(1.0) <= 60
     assert report.counts.refused == 0
     assert report.counts.retries == 0
+
+
+@pytest.mark.parametrize("earlier", [(20,), (10, 20)], ids=["one run", "two runs"])
+async def test_a_run_that_starts_right_after_others_counts_what_they_sent(
+    tmp_path: Path, earlier: tuple[int, ...]
+) -> None:
+    """The earlier ones were faster than the limit that only the last one is told, and used it up."""
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}" for i in range(30)])
+    async with simulator("latency=0.02,rate=20/2s,strict=1") as (url, ledger):
+        for first in earlier:
+            await run_job(path, url, RunSettings(limits=Limits(Rate(100, 1.0)), first=first))
+        report = await run_job(path, url, RunSettings(limits=Limits(Rate(20, 2.0))))
+        assert ledger.max_in_window(2.0) <= 20
+        assert ledger.arrivals == report.totals.succeeded == 30
+    assert report.counts.refused == 0
 
 
 async def test_an_empty_file_is_a_finished_job(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ def test_keys_and_money_halt_and_a_model_halts_its_lane() -> None:
 
 def test_the_defaults_can_run() -> None:
     settings = RunSettings()
-    assert settings.limits == Limits(rate=None, concurrency=50)
+    assert settings.limits == Limits(rate=None, concurrency=None, itpm=None, otpm=None, burst=False)
+    assert (settings.limits.cap, settings.limits.cautious_cap) == (500, 50)
+    assert settings.max_outage_s == 3600
     assert settings.stopping == Stopping(drain_s=60, drain_sigterm_s=25)
     assert settings.rules == default_rules()
     assert default_max_tokens() == 1024

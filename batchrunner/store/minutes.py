@@ -15,10 +15,9 @@ KEEP = """INSERT INTO minutes
     rpm = excluded.rpm, itpm = excluded.itpm, otpm = excluded.otpm, waited = excluded.waited"""
 OF_RUN = "SELECT * FROM minutes WHERE run_id = :run_id ORDER BY lane, minute"
 HAS_MINUTES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'minutes'"
-# Of the latest run only: two runs never work on a store at once. Its attempts have no index of their own; the
-# caller asks only when that run was alive within the period.
-RECENT_SENDS = """SELECT lane, started_at FROM attempts
-    WHERE run_id = (SELECT max(id) FROM runs) AND started_at >= :since ORDER BY started_at"""
+# Attempts have no index by time or run, so this is asked only when a run was alive within the period. Several may have
+# been, one after the other: Ctrl-C, resume, Ctrl-C, resume.
+RECENT_SENDS = "SELECT lane, started_at FROM attempts WHERE started_at >= :since ORDER BY started_at"
 LAST_SIGN = "SELECT max(coalesce(ended_at, heartbeat_at)) FROM runs"
 
 #: Which column says how much there was of what a reason limits, and which how much is permitted per minute.
@@ -47,9 +46,9 @@ class MinuteKept:
 
 
 def recent_sends(conn: sqlite3.Connection, since: str, *, alive_since: str) -> dict[str, list[str]]:
-    """Return when the latest run sent what it sent since the UTC stamp *since*, per lane, in order.
+    """Return when earlier runs sent what they sent since the UTC stamp *since*, per lane, in order.
 
-    Reads every attempt, so only if that run has shown a sign of life since *alive_since*.
+    Reads every attempt, so only if a run has shown a sign of life since *alive_since*.
     """
     found: dict[str, list[str]] = {}
     last = conn.execute(LAST_SIGN).fetchone()[0]
