@@ -7,7 +7,7 @@ from batchrunner.lane import Lane
 from batchrunner.model import LimitKind
 from batchrunner.policy.flow import Flow
 from batchrunner.policy.holdups import KINDS, Reason
-from batchrunner.screen import duration
+from batchrunner.screen import duration, short
 
 #: A wait is told at the end of a run if it was so long (seconds) and made up this share of the run.
 _WORTH_TELLING_S = 5.0
@@ -19,14 +19,6 @@ def per_minute(flow: Flow, kind: LimitKind) -> float | None:
     if kind is LimitKind.REQUESTS:
         return flow.requests.per_minute
     return (flow.inputs if kind is LimitKind.INPUT_TOKENS else flow.outputs).per_minute
-
-
-def short(number: float) -> str:
-    """Return *number* as limits are spoken of: `400k`, `2M`, `80k`, `1,500`."""
-    for unit, name in ((1_000_000, "M"), (1_000, "k")):
-        if number >= 10 * unit or (number >= unit and number % unit == 0):
-            return f"{round(number / unit, 1):g}{name}"
-    return f"{number:,.0f}"
 
 
 def held_by(lanes: Sequence[Lane], now: float) -> str | None:
@@ -52,11 +44,11 @@ def _words(flow: Flow, reason: Reason, now: float) -> str:
         case Reason.LEARNED | Reason.OTHERS | Reason.RAMP:
             return f"{reason}: {pace * 60:,.0f} requests/min"
         case Reason.CONCURRENCY:
-            return f"{flow.room(now):,} calls in flight at most"
+            return f"{flow.room(now):,} calls in flight{_by_whom(flow)}"
     return str(reason)
 
 
-def waits_told(lanes: Sequence[Lane], seconds: float) -> list[str]:
+def waits_told(lanes: Sequence[Lane], now: float, seconds: float) -> list[str]:
     """Return the lines that say at the end of a run of so many seconds what it waited for longest, and what would help."""
     told = []
     for lane in lanes:
@@ -68,20 +60,24 @@ def waits_told(lanes: Sequence[Lane], seconds: float) -> list[str]:
         if waited_s >= max(_WORTH_TELLING_S, _WORTH_TELLING * seconds):
             where = f"{lane.name}: " if len(lanes) > 1 else ""
             told.append(
-                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, waited_s)}"
+                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, waited_s, now)}"
             )
     return told
 
 
-def _remedy(flow: Flow, reason: Reason, waited_s: float) -> str:
+def _remedy(flow: Flow, reason: Reason, waited_s: float, now: float) -> str:
     """Return what twice the limit would change: the time its use takes halves, and no more than was waited can be saved."""
     if (kind := KINDS.get(reason)) is not None and (limit := per_minute(flow, kind)):
         used = flow.holdups.meters[kind].total
         saved_s = min(waited_s, used / limit * 60 / 2)
         return f"; at {short(2 * limit)}/min this run takes about {duration(saved_s)} less"
     if reason is Reason.CONCURRENCY:
-        return f" ({flow.concurrency.cap:,} calls in flight at most; -j permits more)"
+        return _by_whom(flow) or f" ({flow.room(now):,} calls in flight; -j permits more)"
     return ""
+
+
+def _by_whom(flow: Flow) -> str:
+    return ", as the endpoint refuses more at once" if flow.concurrency.is_refused_more else ""
 
 
 def figures(flow: Flow) -> Mapping[str, Any]:

@@ -22,6 +22,8 @@ _TICK_S = 1.0
 #: A tick that comes so much later than it was due is a machine that slept, or a process that was stopped.
 SLEPT_S = 5.0
 _REMIND_S = 60.0
+#: Waits that come to less in a minute are left out of its account.
+_NOTHING_S = 0.05
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ class Keeper:
             done = {
                 name: getattr(tally, name) for name in ("sent", "refused", "failed", "input_tokens", "output_tokens")
             }
-            waited_s = {reason.value: seconds for reason, seconds in watched.waited_s.items()}
+            waited_s = {reason.value: s for reason, s in watched.waited_s.items() if s >= _NOTHING_S}
             kept = MinuteKept(self._run_id, watched.lane.name, minute, {**done, **figures(flow)}, waited_s)
             self._writer.submit(kept)
 
@@ -157,8 +159,8 @@ class Keeper:
         if opened_at is not None and watched.outage_since is None:
             watched.outage_since, watched.told_at = opened_at, now
             self._note(
-                f"{name}: the endpoint is failing; sending is on hold, one request every few seconds tries it, no "
-                f"attempt is used up (at most {duration(self._max_outage_s)}, --max-outage)"
+                f"{name}: the endpoint is failing. On hold for up to {duration(self._max_outage_s)} (--max-outage), "
+                "with a try every few seconds; no attempt is used up"
             )
         elif opened_at is not None and now - watched.told_at >= _REMIND_S:
             watched.told_at = now

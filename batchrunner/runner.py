@@ -248,7 +248,8 @@ class _Session:
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, began_at: float) -> None:
         report = self._report
         report.counts = dispatcher.counts
-        report.waits = waits_told(dispatcher.lanes, self._clock.monotonic() - began_at)
+        now = self._clock.monotonic()
+        report.waits = waits_told(dispatcher.lanes, now, now - began_at)
         if report.reason is not None:
             pass
         elif dispatcher.halts:

@@ -94,6 +94,14 @@ def duration(seconds: float) -> str:
     return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
+def short(number: float) -> str:
+    """Return *number* as limits are spoken of: `400k`, `2M`, `80k`, `1,500`."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if number >= 10 * unit or (number >= unit and number % unit == 0):
+            return f"{round(number / unit, 1):g}{name}"
+    return f"{number:,.0f}"
+
+
 def count(number: int) -> str:
     """Return *number* with its thousands set apart: `1,234,567`."""
     return f"{number:,}"

@@ -17,7 +17,7 @@ from batchrunner.cli.showing import as_json_option, attempts, fitting, reader_ma
 from batchrunner.cli.survey import TOKENS, Survey, next_commands, take_survey
 from batchrunner.cli.watching import EVERY_S, WatchCommand, watch
 from batchrunner.errors import UsageError
-from batchrunner.screen import count, duration, visible
+from batchrunner.screen import count, duration, short, visible
 from batchrunner.store.found import PossibleDuplicate, Run
 from batchrunner.store.owner import owner_lives
 from batchrunner.store.read import Reader
@@ -26,6 +26,8 @@ from batchrunner.store.read import Reader
 _LABEL = 11
 #: So many of the changes that a run took in are shown; `runs` has them all.
 _MOST_CHANGES = 3
+#: Shorter waits are nobody's concern.
+_WORTH_A_LINE_S = 5.0
 
 
 def _number(_context: click.Context, _param: click.Parameter, value: float | None) -> float | None:
@@ -153,6 +155,19 @@ def _run_lines(survey: Survey, run: Run) -> Iterator[str]:
         left = f", about {duration(survey.eta_s)} left" if survey.eta_s is not None else ""
         finished = f"{count(survey.run_finished)} requests in {duration(survey.run_s)}"
         yield _labelled("rate", f"{survey.rate_per_s:,.1f} requests/s ({finished}){left}")
+    yield from _held_lines(survey)
+
+
+def _held_lines(survey: Survey) -> Iterator[str]:
+    """Say what each lane waited for longest, if that is worth a line."""
+    worth = [lane for lane in survey.held_back if lane.waited_s[lane.reason] >= _WORTH_A_LINE_S]
+    for label, lane in zip(("held back", *[""] * len(worth)), worth, strict=False):
+        where = f"{lane.lane}: " if len(survey.held_back) > 1 else ""
+        limit = f" of {short(lane.limit_per_minute)}/min" if lane.limit_per_minute else ""
+        used = f" {lane.used_share:.0%}".replace("%", " %") if lane.used_share is not None else ""
+        refused = f"; {count(lane.refused)} refused with 429" if lane.refused else ""
+        waited = duration(lane.waited_s[lane.reason])
+        yield _labelled(label, f"{where}{lane.reason}{used}{limit}, waited {waited} for it{refused}")
 
 
 def _change_lines(run: Run) -> Iterator[str]:

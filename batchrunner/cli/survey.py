@@ -10,6 +10,7 @@ from typing import Any
 from batchrunner.advice import export_command
 from batchrunner.cli.names import Names
 from batchrunner.store.found import Job, Progress, Retrying, Run, Spend, seconds_between
+from batchrunner.store.minutes import HeldBack
 from batchrunner.store.read import Reader
 
 #: Token columns and how one reads them out.
@@ -36,6 +37,7 @@ class Survey:
     silent_s: float  #: Since its last sign of life.
     spend: Sequence[Spend]
     possible_duplicates: int
+    held_back: Sequence[HeldBack]  #: What the lanes of the latest run have waited for.
 
     @property
     def rate_per_s(self) -> float | None:
@@ -80,6 +82,7 @@ class Survey:
             "tokens": {name: self.total(name) for name in TOKENS} | {"cost_usd": self.cost_usd},
             "lanes": [dataclasses.asdict(lane) for lane in self.spend],
             "possible_duplicates": self.possible_duplicates,
+            "held_back": [dataclasses.asdict(lane) for lane in self.held_back],
         }
 
 
@@ -98,6 +101,7 @@ def take_survey(reader: Reader, now: datetime) -> Survey:
         silent_s=max(0.0, seconds_between(run.heartbeat_at, now)) if run else 0.0,
         spend=reader.tokens(),
         possible_duplicates=reader.count_possible_duplicates(now),
+        held_back=reader.held_back(run) if run else (),
     )
 
 

@@ -77,6 +77,11 @@ class Concurrency:
             self._bound, self._hold_s = max(1.0, min(_CUT * in_flight, self._bound)), _HOLD_S
         self._is_trying = self._is_trying and not at_once
 
+    @property
+    def is_refused_more(self) -> bool:
+        """Whether the endpoint has refused more at once."""
+        return self._bound < self.cap
+
     def restart(self) -> None:
         """An outage is over: begin anew, as carefully as at the start."""
         self._grown, self._calm_since = min(OPENING, self._grown), None

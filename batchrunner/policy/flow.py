@@ -124,9 +124,10 @@ class Flow:
     def room(self, now: float) -> int:
         """Return how many attempts may be in flight at *now*."""
         pace = self.requests.pace(now)[0]
-        is_known = self.requests.per_second < math.inf
-        # A burst needs room that the even pace does not.
-        return self.concurrency.limit(now, None if is_known and pace == math.inf else pace)
+        known = (self.requests.per_minute, self.inputs.per_minute, self.outputs.per_minute)
+        # A burst needs room that an even pace does not, and tokens do not tell how many requests they make.
+        is_paced = pace < math.inf or all(limit is None for limit in known)
+        return self.concurrency.limit(now, pace if is_paced else None)
 
     def reserve(self, now: float, place: Place) -> None:
         """An attempt is admitted; `sent` or `give_back` must follow."""

@@ -34,6 +34,8 @@ KINDS: Mapping[Reason, LimitKind] = {
 _MINUTE_S = 60
 #: Less waiting than this in a minute is not worth a word.
 _WORTH_A_WORD_S = 1.0
+#: A wait that is under way for so long is what counts now.
+_LONG_S = 3.0
 
 
 class Meter:
@@ -136,7 +138,12 @@ class HoldUps:
         return tally
 
     def binding(self, now: float) -> Reason | None:
-        """Return what the lane waited for longest in the last minute; None if for nothing worth a word."""
+        """Return what the lane has been waiting for for some seconds, or waited for longest in the last minute.
+
+        None if for nothing worth a word.
+        """
+        if self._waiting is not None and now - self._waiting[1] >= _LONG_S:
+            return self._waiting[0]
         waited_s: dict[Reason, float] = {}
         for reason, meter in self._lately.items():
             meter.forget(now)

@@ -12,6 +12,8 @@ from batchrunner.policy.window import UNLIMITED, Rate, StrictWindow
 
 #: A limit that the endpoint raises is believed when so many answers in a row say so; a lower one at once.
 _BELIEVED = 3
+#: What a burst may spend before any header has told how much is left, in seconds of the rate: no bucket holds less.
+_OPENING_S = 1.0
 
 
 class RequestLimit:
@@ -23,6 +25,7 @@ class RequestLimit:
         self.offered: int | None = None  #: Per minute, by the headers.
         self.ramp = Ramp()
         self.sends = 0
+        self._admitted = 0  # sent, or about to be
         self._own = StrictWindow(rate) if rate else None
         # The endpoint's, and until it names one the memory of the last minute.
         self._theirs = StrictWindow(UNLIMITED)
@@ -31,6 +34,7 @@ class RequestLimit:
         self._brake = HeaderBrake()
         self._burst = burst
         self._newest: tuple[float, int, int] | None = None  # header by order of sending: instant, nth send, remaining
+        self._most_left = 0
         self._raises = 0
         self._work = 0
         self._last_sent_at: float | None = None
@@ -82,6 +86,7 @@ class RequestLimit:
 
     def reserve(self) -> None:
         """Take a place; `stamp` or `release` must follow."""
+        self._admitted += 1
         for window in self._windows():
             window.reserve()
 
@@ -96,6 +101,7 @@ class RequestLimit:
 
     def release(self) -> None:
         """The reserved send never went out."""
+        self._admitted -= 1
         for window in self._windows():
             window.release()
 
@@ -117,6 +123,7 @@ class RequestLimit:
             return False
         if quota.remaining is not None:
             self._newest = sent_at, nth, quota.remaining
+            self._most_left = max(self._most_left, quota.remaining)
             self._brake.saw(sent_at, quota.limit, quota.remaining, own_sends)
         self._raises = self._raises + 1 if self.offered is not None and quota.limit > self.offered else 0
         if quota.limit == self.offered or 0 < self._raises < _BELIEVED:
@@ -136,11 +143,13 @@ class RequestLimit:
 
     def _budget(self, now: float) -> float:
         """Return how many may go out at once: what was left, less what went out since, plus what was refilled since."""
-        if self._newest is None:
+        if self.per_second == math.inf:
             return 0
+        if self._newest is None:
+            return _OPENING_S * self.per_second - self._admitted
         sent_at, nth, remaining = self._newest
-        refilled = 0 if self.per_second == math.inf else (now - sent_at) * self.per_second
-        return remaining - (self.sends - nth) + refilled
+        left = remaining - (self._admitted - nth) + (now - sent_at) * self.per_second
+        return min(left, self._most_left)
 
     def _windows(self) -> tuple[StrictWindow, ...]:
         return (self._theirs,) if self._own is None else (self._own, self._theirs)

@@ -14,10 +14,18 @@ KEEP = """INSERT INTO minutes
     output_tokens = output_tokens + excluded.output_tokens,
     rpm = excluded.rpm, itpm = excluded.itpm, otpm = excluded.otpm, waited = excluded.waited"""
 OF_RUN = "SELECT * FROM minutes WHERE run_id = :run_id ORDER BY lane, minute"
+HAS_MINUTES = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'minutes'"
 # Attempts have no index by time or run, so this is asked only when a run was alive within the period. Several may have
 # been, one after the other: Ctrl-C, resume, Ctrl-C, resume.
 RECENT_SENDS = "SELECT lane, started_at FROM attempts WHERE started_at >= :since ORDER BY started_at"
 LAST_SIGN = "SELECT max(coalesce(ended_at, heartbeat_at)) FROM runs"
+
+#: Which column says how much there was of what a reason limits, and which how much is permitted per minute.
+_MEASURES = {
+    "requests": ("sent", "rpm"),
+    "input tokens": ("input_tokens", "itpm"),
+    "output tokens": ("output_tokens", "otpm"),
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,3 +57,51 @@ def recent_sends(conn: sqlite3.Connection, since: str, *, alive_since: str) -> d
     for lane, started_at in conn.execute(RECENT_SENDS, {"since": since}):
         found.setdefault(lane, []).append(started_at)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """What a lane of a run has waited for, and what mostly."""
+
+    lane: str
+    reason: str  #: What it waited for longest: `requests`, `output tokens`, `outage`, ...
+    waited_s: dict[str, float]  #: In all, by what for, longest first.
+    limit_per_minute: float | None  #: Of that reason; None where it is no limit, or none was known.
+    used_share: float | None  #: How much of it was used in the latest full minute, 0 to 1.
+    sent: int
+    refused: int  #: 429s.
+
+
+def held_back(conn: sqlite3.Connection, run_id: int) -> list[HeldBack]:
+    """Return what the lanes of a run waited for, by lane; nothing of lanes that did not wait or of stores before version 2."""
+    if not conn.execute(HAS_MINUTES).fetchone()[0]:
+        return []
+    lanes: dict[str, list[sqlite3.Row]] = {}
+    for row in conn.execute(OF_RUN, {"run_id": run_id}):
+        lanes.setdefault(row["lane"], []).append(row)
+    found = (_held_back(lane, rows) for lane, rows in lanes.items())
+    return [lane for lane in found if lane is not None]
+
+
+def _held_back(lane: str, rows: list[sqlite3.Row]) -> HeldBack | None:
+    waited_s: dict[str, float] = {}
+    for row in rows:
+        for reason, seconds in json.loads(row["waited"]).items():
+            waited_s[reason] = waited_s.get(reason, 0.0) + seconds
+    if not waited_s:
+        return None
+    ordered = dict(sorted(waited_s.items(), key=lambda item: -item[1]))
+    reason = next(iter(ordered))
+    latest = rows[-2] if len(rows) > 1 else rows[-1]  # the last one may have just begun
+    used = per_minute = None
+    if (measure := _MEASURES.get(reason)) is not None:
+        used, per_minute = latest[measure[0]], latest[measure[1]]
+    return HeldBack(
+        lane=lane,
+        reason=reason,
+        waited_s={name: round(seconds, 3) for name, seconds in ordered.items()},
+        limit_per_minute=per_minute,
+        used_share=used / per_minute if used is not None and per_minute and len(rows) > 2 else None,
+        sent=sum(row["sent"] for row in rows),
+        refused=sum(row["refused"] for row in rows),
+    )

@@ -26,6 +26,7 @@ from batchrunner.store.found import (
     Unsettled,
 )
 from batchrunner.store.history import PastRun, latest_settings, past_runs
+from batchrunner.store.minutes import HeldBack, held_back
 from batchrunner.store.rows import ALL, Chosen, export_rows
 from batchrunner.store.where import check_condition
 
@@ -206,6 +207,10 @@ class Reader:
     def settings(self) -> dict[str, Any]:
         """Return the settings of the latest run as they were, or are, in force last; empty if there was none."""
         return latest_settings(self._conn)
+
+    def held_back(self, run: Run) -> list[HeldBack]:
+        """Return what the lanes of *run* have waited for."""
+        return held_back(self._conn, run.id)
 
     def detail(self, custom_id: str) -> Detail | None:
         """Return all that is known of the request *custom_id*, also of one that left the input."""
