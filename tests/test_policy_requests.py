@@ -188,13 +188,42 @@ def test_refusals_show_in_the_pace_and_so_do_others() -> None:
 
 def test_a_burst_spends_what_is_left_and_paces_what_is_not() -> None:
     limit = RequestLimit(Rate.parse("600/min"), burst=True)
-    assert limit.pace(0.0)[0] == limit.per_second, "nobody has said yet what is left"
     send(limit, 0.0)
     limit.offer(Quota(600, 100), 1.0, 0.0, nth=1, own_sends=1)
     assert limit.pace(0.0)[0] == math.inf
     send(limit, 0.0, 100)
     assert limit.pace(0.0)[0] == limit.per_second
     assert limit.pace(1.0)[0] == math.inf, "nine more are refilled by then"
+
+
+def test_until_somebody_says_what_is_left_a_burst_spends_one_second_of_the_rate() -> None:
+    limit = RequestLimit(Rate.parse("600/min"), burst=True)
+    for _ in range(9):
+        assert limit.pace(0.0)[0] == math.inf
+        limit.reserve()
+    assert limit.pace(0.0)[0] == limit.per_second, "what is about to be sent is spent"
+    limit.release()
+    assert limit.pace(0.0)[0] == math.inf
+
+
+def test_a_burst_after_a_pause_spends_no_more_than_was_ever_left() -> None:
+    """A bucket does not grow while nobody looks."""
+    limit = RequestLimit(Rate.parse("600/min"), burst=True)
+    send(limit, 0.0)
+    limit.offer(Quota(600, 5), 1.0, 0.0, nth=1, own_sends=1)
+    at_once = 0
+    while limit.pace(50.0)[0] == math.inf:
+        send(limit, 50.0)
+        at_once += 1
+        assert at_once <= 5
+    assert at_once == 5
+
+
+def test_where_nobody_has_named_a_rate_a_burst_is_no_licence_after_a_refusal() -> None:
+    limit = RequestLimit(None, burst=True)
+    send(limit, 0.0, 30)
+    limit.refused(1.0, 0.5)
+    assert limit.pace(1.0)[0] < math.inf
 
 
 def test_the_first_refusal_ends_the_burst() -> None:

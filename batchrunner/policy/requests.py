@@ -33,7 +33,9 @@ class RequestLimit:
         self._accepted = Accepted()
         self._brake = HeaderBrake()
         self._burst = burst
-        self._newest: tuple[float, int, int] | None = None  # header by order of sending: instant, nth send, remaining
+        self._newest_sent_at = -math.inf  # of the request whose answer told most lately, by order of sending
+        self._left: float | None = None  # of the endpoint's bucket, at `_left_at`, less what was admitted; None: untold
+        self._left_at = -math.inf
         self._most_left = 0
         self._raises = 0
         self._work = 0
@@ -87,6 +89,7 @@ class RequestLimit:
     def reserve(self) -> None:
         """Take a place; `stamp` or `release` must follow."""
         self._admitted += 1
+        self._left = None if self._left is None else self._left - 1
         for window in self._windows():
             window.reserve()
 
@@ -102,6 +105,7 @@ class RequestLimit:
     def release(self) -> None:
         """The reserved send never went out."""
         self._admitted -= 1
+        self._left = None if self._left is None else self._left + 1
         for window in self._windows():
             window.release()
 
@@ -119,11 +123,12 @@ class RequestLimit:
 
     def offer(self, quota: Quota, now: float, sent_at: float, nth: int, own_sends: int) -> bool:
         """Take in the headers of the answer to the *nth* send; True if the endpoint's limit is another than before."""
-        if self._newest is not None and sent_at <= self._newest[0]:
+        if sent_at <= self._newest_sent_at:
             return False
         if quota.remaining is not None:
-            self._newest = sent_at, nth, quota.remaining
+            self._newest_sent_at = sent_at
             self._most_left = max(self._most_left, quota.remaining)
+            self._left, self._left_at = quota.remaining - (self._admitted - nth), sent_at
             self._brake.saw(sent_at, quota.limit, quota.remaining, own_sends)
         self._raises = self._raises + 1 if self.offered is not None and quota.limit > self.offered else 0
         if quota.limit == self.offered or 0 < self._raises < _BELIEVED:
@@ -145,11 +150,11 @@ class RequestLimit:
         """Return how many may go out at once: what was left, less what went out since, plus what was refilled since."""
         if self.per_second == math.inf:
             return 0
-        if self._newest is None:
+        if self._left is None:
             return _OPENING_S * self.per_second - self._admitted
-        sent_at, nth, remaining = self._newest
-        left = remaining - (self._admitted - nth) + (now - sent_at) * self.per_second
-        return min(left, self._most_left)
+        refilled = max(0.0, now - self._left_at) * self.per_second
+        self._left, self._left_at = min(self._left + refilled, self._most_left), max(now, self._left_at)
+        return self._left
 
     def _windows(self) -> tuple[StrictWindow, ...]:
         return (self._theirs,) if self._own is None else (self._own, self._theirs)
