@@ -58,9 +58,10 @@ def test_after_a_refusal_it_grows_slowly() -> None:
 
 def test_refusals_of_one_burst_cut_once() -> None:
     concurrency = Concurrency(CAP, CAUTIOUS)
-    for _ in range(50):
-        concurrency.refused(10.0, 9.0, 50, at_once=True)
-    assert concurrency.limit(10.0, 1000.0) == 40
+    assert concurrency.limit(0.0, math.inf) == OPENING
+    for n in range(50):
+        concurrency.refused(10.0, 9.0, 50 - n, at_once=True)
+    assert concurrency.limit(10.0, 1000.0) == concurrency.limit(10.0, math.inf) == 40
     concurrency.refused(11.0, 10.5, 40, at_once=True)
     assert concurrency.limit(11.0, 1000.0) == 32
 

@@ -9,10 +9,13 @@ from batchrunner.errors import ChangedRequestsError, Exit, HaltError, InputError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
 from batchrunner.report import Job
-from batchrunner.settings import Limits, RunSettings, Stopping, default_rules, with_retries
+from batchrunner.settings import Limits, RunSettings, Stopping, default_rules, with_retries, with_rules
 from batchrunner.store.files import owned
 from batchrunner.store.selection import Selection
 from running import KEY, MODEL, job_file, paid_extra, right_answers, rows, run_job, simulator
+
+#: A row that is refused again and again lets others go first, for up to a minute; here for a moment.
+QUICK = with_rules(default_rules(), {"rate_limited": {"first_s": 0.01, "cap_s": 0.05}})
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +49,7 @@ async def test_every_request_becomes_final_whatever_the_server_does(tmp_path: Pa
 
 async def test_a_429_uses_up_no_attempt_and_holds_everybody(tmp_path: Path) -> None:
     path = job_file(tmp_path / "jobs.jsonl", ["[[sim:429*9]] busy", *(f"Question {i}" for i in range(200))])
-    settings = RunSettings(limits=Limits(concurrency=2))
+    settings = RunSettings(limits=Limits(concurrency=2), rules=QUICK)
     async with simulator("latency=0.001,retry_after=0.02") as (url, _):
         report = await run_job(path, url, settings)
     assert report.exit_code == Exit.OK
@@ -56,7 +59,7 @@ async def test_a_429_uses_up_no_attempt_and_holds_everybody(tmp_path: Path) -> N
 
 async def test_a_row_that_is_refused_ten_times_while_others_get_through_is_given_up(tmp_path: Path) -> None:
     path = job_file(tmp_path / "jobs.jsonl", ["[[sim:429]] never", *(f"Question {i}" for i in range(400))])
-    settings = RunSettings(limits=Limits(concurrency=3))
+    settings = RunSettings(limits=Limits(concurrency=3), rules=QUICK)
     async with simulator("latency=0.01,retry_after=0.02") as (url, _):
         report = await run_job(path, url, settings)
     assert report.exit_code == Exit.SOME_FAILED
