@@ -10,7 +10,7 @@ PATIENCE = 10
 _SUSPECT = 2
 #: A lane flows as long as refusals of others are at most this share of its successes.
 _OTHERS_REFUSED = 0.1
-#: A request that is alone is refused anew only after so many seconds.
+#: A request that is alone in a lane that has never flowed is refused anew only after so many seconds.
 ALONE_S = 60.0
 
 
@@ -52,8 +52,8 @@ class RefusalWatch:
     def refused(self, attempt: Attempt, now: float, *, alone: bool = False) -> Fail | None:
         """Note a refusal that uses up no attempt; return `Fail` when this request has had its share.
 
-        *alone*: the lane has nothing else to send. A limit that is drawn on by one request a minute is not used up,
-        so from the second minute on such refusals count too.
+        *alone*: the lane has nothing else to send. Where others got through before, each refusal counts then, and the
+        waits between them grow; where nothing ever did, the limit may be somebody else's, and one a minute counts.
         """
         lane = self._lane(attempt)
         lane.refusals += 1
@@ -65,7 +65,8 @@ class RefusalWatch:
         others_refused = lane.refusals - row.own
         successes = lane.successes - row.successes
         flows = successes > 0 and others_refused - row.others_refused <= _OTHERS_REFUSED * successes
-        if flows or (alone and now - row.counted_at >= ALONE_S):
+        is_last = alone and (lane.successes > 0 or now - row.counted_at >= ALONE_S)
+        if flows or is_last:
             row.count, row.counted_at = row.count + 1, now
         row.successes, row.others_refused = lane.successes, others_refused
         return None if row.count < PATIENCE else Fail()
