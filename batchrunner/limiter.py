@@ -77,7 +77,7 @@ class Limiter:
 
     def impossible(self, attempt: Attempt) -> str | None:
         """Return why *attempt* can never be admitted; None if it can."""
-        return self.flow.impossible(self.flow.place_for(attempt))
+        return self.flow.impossible(attempt)
 
     async def ready(self, attempt: Attempt) -> None:
         """Wait until *attempt* may start; `admit` may follow at once. One caller at a time: the lane's task."""

@@ -41,9 +41,9 @@ def probed_at(breaker: Breaker, now: float) -> None:
 def test_ten_failures_that_are_half_of_the_latest_open_it() -> None:
     breaker = breaker_of()
     for n in range(9):
-        breaker.answered(99.0)
+        breaker.answered(100.0, 99.0)
         assert not breaker.failed(100.0, 99.0, n, DOWN)
-    breaker.answered(99.0)
+    breaker.answered(100.0, 99.0)
     assert breaker.failed(100.0, 99.0, 9, DOWN)
     assert breaker.is_open
 
@@ -52,9 +52,30 @@ def test_a_third_of_failures_is_no_outage() -> None:
     breaker = breaker_of()
     for n in range(300):
         now = 100.0 + n / 100
-        breaker.answered(now - 1.0)
-        breaker.answered(now - 1.0)
+        breaker.answered(now, now - 1.0)
+        breaker.answered(now, now - 1.0)
         assert not breaker.failed(now, now - 1.0, n, DOWN)
+
+
+def test_answers_that_take_a_minute_count_when_they_come() -> None:
+    """One in five fails at once, the others are answered a minute after they were sent: no outage."""
+    breaker = breaker_of()
+    for n in range(2000):
+        now = 100.0 + n / 50
+        if n % 5:
+            breaker.answered(now, now - 60.0)
+        else:
+            assert not breaker.failed(now, now - 0.1, n, DOWN)
+
+
+def test_in_a_busy_lane_five_failures_in_a_row_are_chance() -> None:
+    breaker, rng = breaker_of(), random.Random(1)
+    for n in range(50_000):
+        now = 100.0 + n / 60
+        if rng.random() < 0.2:
+            assert not breaker.failed(now, now - 0.1, n, DOWN)
+        else:
+            breaker.answered(now, now - 4.0)
 
 
 def test_failures_of_long_ago_do_not_count() -> None:
@@ -62,7 +83,7 @@ def test_failures_of_long_ago_do_not_count() -> None:
     for n in range(300):
         now = 100.0 + 2.0 * n
         assert not breaker.failed(now, now - 1.0, n, DOWN)
-        breaker.answered(now - 1.0)
+        breaker.answered(now, now - 1.0)
 
 
 @pytest.mark.parametrize("error_class", sorted(OUTAGE - {ErrorClass.BAD_RESPONSE}))
@@ -78,7 +99,7 @@ def test_an_answer_of_any_kind_between_them_starts_the_row_anew() -> None:
         now = 100.0 + 11.0 * n
         assert not breaker.failed(now, now - 1.0, n, DOWN)
         if n % 4 == 3:
-            breaker.answered(now)
+            breaker.answered(now, now)
 
 
 def test_five_in_a_row_over_more_than_a_minute_are_no_outage() -> None:
@@ -99,7 +120,7 @@ def test_a_broken_answer_is_an_outage_only_where_answers_have_come_before() -> N
     breaker = breaker_of()
     for n in range(50):
         assert not breaker.failed(100.0, 99.0, n, ErrorClass.BAD_RESPONSE)
-    breaker.answered(99.0)
+    breaker.answered(100.0, 99.0)
     assert [breaker.failed(100.0, 99.5, n, ErrorClass.BAD_RESPONSE) for n in range(5)][-1]
 
 
@@ -149,7 +170,7 @@ def test_at_most_three_probes_are_out_and_the_next_start_still_has_an_instant() 
 def test_answers_to_what_was_sent_before_the_outage_say_nothing() -> None:
     breaker = opened_at(100.0)
     for n in range(50):
-        assert not breaker.answered(100.0 - n)
+        assert not breaker.answered(101.0, 100.0 - n)
     assert breaker.is_open
     assert breaker.admit_at(100.0) > 100.0
 
@@ -158,7 +179,7 @@ def test_an_answered_probe_ends_the_outage() -> None:
     breaker = opened_at(100.0)
     first = breaker.admit_at(100.0)
     probed_at(breaker, first)
-    assert breaker.answered(first), "it frees a lane that was held"
+    assert breaker.answered(first + 1.0, first), "it frees a lane that was held"
     assert not breaker.is_open
     assert breaker.admit_at(first + 0.3) == first + 0.3
 
@@ -167,7 +188,7 @@ def test_failures_of_what_was_sent_before_the_end_are_excused_and_do_not_open_it
     breaker = opened_at(100.0)
     first = breaker.admit_at(100.0)
     probed_at(breaker, first)
-    breaker.answered(first)
+    breaker.answered(first + 1.0, first)
     for n in range(50):
         assert breaker.failed(first + 1.0, first - n / 10, n, DOWN)
     assert not breaker.is_open
@@ -196,7 +217,7 @@ def test_a_probe_that_does_not_fail_puts_the_lane_on_trial_where_everything_pass
         assert breaker.admit_at(now) == now
         assert not breaker.reserve(now)
         breaker.sent(now)
-    assert not breaker.answered(now), "the lane was held no longer"
+    assert not breaker.answered(now, now), "the lane was held no longer"
     assert not breaker.is_open
 
 
@@ -250,7 +271,7 @@ def outage(breaker: Breaker, *, fails_s: float, answers_s: float, length_s: floa
                 was_open = breaker.is_open
                 excused &= breaker.failed(now, sent_at, next(seq), DOWN) or not was_open
             else:
-                breaker.answered(sent_at)
+                breaker.answered(now, sent_at)
         else:
             now = start_at
             if breaker.admit_at(now) > now:
@@ -314,7 +335,7 @@ def test_there_is_always_a_next_start_and_it_is_near(steps: list[tuple[str, floa
                     breaker.sent(now)
                     out.append(now)
             case "answered":
-                breaker.answered(sent_at)
+                breaker.answered(now, sent_at)
             case "failed":
                 slowest = max(slowest, now - sent_at)
                 breaker.failed(now, sent_at, seq, DOWN)

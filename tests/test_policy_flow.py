@@ -65,11 +65,21 @@ def test_the_latest_of_all_instants_counts_and_is_named() -> None:
 def test_a_request_larger_than_the_minute_is_impossible_and_both_figures_are_told() -> None:
     flow = flow_of(itpm=1000)
     large = attempt(params="x" * 32_000)
-    why = flow.impossible(flow.place_for(large))
+    why = flow.impossible(large)
     assert why is not None
-    assert "10,001 input tokens" in why
+    assert "at least 4,000 input tokens" in why
     assert "1,000 per minute" in why
-    assert flow.impossible(flow.place_for(attempt())) is None
+    assert flow.impossible(attempt()) is None
+    assert flow.impossible(attempt(params="x" * 7_900)) is None, "in doubt the API decides"
+
+
+def test_a_large_request_that_the_cache_may_hold_is_sent() -> None:
+    """What the cache delivers counts for nothing, as the answers before it have shown."""
+    flow = flow_of(itpm=1000)
+    body = "x" * 32_000
+    for n in range(200):
+        learn(flow, 1.0 + n, used(10, 20, 0, 9_980), sent(flow, 1.0 + n, params=body), params=body)
+    assert flow.impossible(attempt(params=body)) is None
 
 
 # What outcomes teach.

@@ -16,7 +16,7 @@ _FAILURES = 10
 _SHARE = 0.5
 _LATEST = 50
 _SPAN_S = 10.0
-#: Or when so many in a row, of different requests, are: a small job never has ten failures in ten seconds.
+#: Or, in a lane with fewer outcomes than that, when so many in a row, of different requests, are.
 _IN_A_ROW = 5
 _ROW_SPAN_S = 60.0
 #: Seconds from one probe to the next, at first and after `_LONG_S` of outage.
@@ -76,12 +76,12 @@ class Breaker:
         if self.is_open and not self.on_trial:
             self._probes.add(now)
 
-    def answered(self, sent_at: float) -> bool:
-        """The endpoint answered what was sent at *sent_at*, in whatever sense; True if that frees a lane that was held."""
+    def answered(self, now: float, sent_at: float) -> bool:
+        """The endpoint has answered what was sent at *sent_at*, in whatever sense; True if that frees a lane that was held."""
         self._has_answered = True
         self._row.clear()
         if not self.is_open:
-            self._outcomes.append((sent_at, False))
+            self._outcomes.append((now, False))
             return False
         if sent_at <= self._changed_at:
             return False  # an answer to what was sent before the outage
@@ -136,6 +136,8 @@ class Breaker:
         failures = sum(recent)
         if failures >= _FAILURES and failures >= _SHARE * len(recent):
             return True
+        if len(recent) > _FAILURES:  # enough to judge by shares: where one in five fails, five in a row are chance
+            return False
         is_row = len(self._row) == _IN_A_ROW and self._row[0][0] >= now - _ROW_SPAN_S
         return is_row and len({seq for _, seq in self._row}) >= _IN_A_ROW - 1
 

@@ -11,6 +11,8 @@ _RECENT = 1000
 _PERCENTILE = 0.95
 #: Before anything is known: characters of English and JSON per token.
 CHARS_PER_TOKEN = 3.2
+#: Hardly any text has more, in no tokenizer of the API.
+_MOST_CHARS_PER_TOKEN = 8.0
 #: Weight of everything before, each time another answer tells its true size.
 _MEMORY = 0.98
 #: What an image or a page costs, roughly; its bytes say nothing about it.
@@ -62,6 +64,11 @@ class InputEstimate:
         """Return what to reserve for the body *params* (JSON text)."""
         chars, blobs = _measure(params)
         return 1 + chars * self._tokens / self._chars + blobs * _TOKENS_PER_BLOB
+
+    def at_least(self, params: str) -> float:
+        """Return what the body *params* surely counts for: no text has fewer tokens, unless the cache has it."""
+        chars, _ = _measure(params)
+        return chars * min(1 / _MOST_CHARS_PER_TOKEN, self._tokens / self._chars)
 
     def note(self, params: str, input_tokens: int) -> None:
         """The body *params* counted for so many."""

@@ -100,12 +100,13 @@ class Flow:
         """Return what *attempt* will need, by what those before it have used."""
         return Place(self._input_estimate.tokens(attempt.params), self._output_estimate.tokens(attempt.max_tokens))
 
-    def impossible(self, place: Place) -> str | None:
-        """Return why an attempt with this *place* can never be admitted; None if it can."""
-        if not self.inputs.is_impossible(place.input_tokens):
+    def impossible(self, attempt: Attempt) -> str | None:
+        """Return why *attempt* can never be admitted; None if it can, or if that is not certain."""
+        at_least = self._input_estimate.at_least(attempt.params)
+        if not self.inputs.is_impossible(at_least):
             return None
         return (
-            f"The request has about {place.input_tokens:,.0f} input tokens; the limit is "
+            f"The request has at least {at_least:,.0f} input tokens; the limit is "
             f"{self.inputs.per_minute:,} per minute, so it can never be let through."
         )
 
@@ -163,7 +164,7 @@ class Flow:
             self._note_quotas(outcome.quotas, now, sent_at, place)
         if outage:
             return self._failed(now, sent_at, attempt, outage)
-        if self.breaker.answered(sent_at):
+        if self.breaker.answered(now, sent_at):
             self._recovered(now)
         if isinstance(outcome, Failure) and outcome.error_class in GATED:
             return self._refused(now, sent_at, outcome, around)

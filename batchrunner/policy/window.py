@@ -74,10 +74,6 @@ class StrictWindow:
         self._sent: deque[float] = deque()
         self._reserved = reserved
 
-    def retune(self, rate: Rate) -> None:
-        """Keep *rate* from now on. What was sent in the last period of the former rate still counts."""
-        self.rate = rate
-
     def admit_at(self, now: float) -> float:
         """Return the earliest instant at which one more may be reserved; `inf` while all places wait for a stamp."""
         self._forget(now)
