@@ -153,25 +153,29 @@ class Dispatcher:
             self._writer.submit(Unstarted(ticket.attempt))
 
     async def _dispatch(self, lane: Lane) -> None:
-        limiter = lane.limiter
         with lane.scope:
-            while await lane.fill(self._read):
-                with self._waiting(lane, Reason.CONSUMER):
-                    await self._audience.room()
-                with self._waiting(lane, Reason.PAUSED):
-                    await self._going.wait()
-                if (why := limiter.impossible(lane.due[0])) is not None:
-                    await self._refuse(lane, why)
-                    continue
-                await limiter.ready(lane.due[0])
-                if self.is_paused:
-                    continue
-                if self.slots.free > 0 and lane.in_flight < limiter.room():
-                    self._start(lane)
-                else:
-                    # And then ask everything again: the gate may have closed, a retry may be due.
-                    with self._waiting(lane, Reason.CONCURRENCY):
-                        await self.slots.freed()
+            await self._dispatch_due(lane)
+            lane.is_through = True
+
+    async def _dispatch_due(self, lane: Lane) -> None:
+        limiter = lane.limiter
+        while await lane.fill(self._read):
+            with self._waiting(lane, Reason.CONSUMER):
+                await self._audience.room()
+            with self._waiting(lane, Reason.PAUSED):
+                await self._going.wait()
+            if (why := limiter.impossible(lane.due[0])) is not None:
+                await self._refuse(lane, why)
+                continue
+            await limiter.ready(lane.due[0])
+            if self.is_paused:
+                continue
+            if self.slots.free > 0 and lane.in_flight < limiter.room():
+                self._start(lane)
+            else:
+                # And then ask everything again: the gate may have closed, a retry may be due.
+                with self._waiting(lane, Reason.CONCURRENCY):
+                    await self.slots.freed()
 
     @contextlib.contextmanager
     def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What goes on beside the dispatching: signs of life, the minutes' accounts, outages, a machine that slept."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +19,8 @@ from batchrunner.store.minutes import MinuteKept
 from batchrunner.store.writer import Writer
 
 HEARTBEAT_S = 5.0
+#: While these hold a lane, nothing can be answered.
+_OUR_OWN = frozenset({Reason.PAUSED, Reason.CONSUMER})
 _TICK_S = 1.0
 #: A tick that comes so much later than it was due is a machine that slept, or a process that was stopped.
 SLEPT_S = 5.0
@@ -35,7 +38,7 @@ class _Watched:
     waited_s: dict[Reason, float] = field(default_factory=dict)  # in that minute, as far as it is written down
     outage_since: float | None = None
     told_at: float = 0.0
-    told_limit: float | None = None
+    told_limit: float = math.inf  # the lowest that was told
 
 
 class Keeper:
@@ -133,8 +136,10 @@ class Keeper:
         flow = watched.lane.limiter.flow
         self._tell_limit(watched)
         self._tell_outage(watched, flow.breaker.opened_at, now)
+        if flow.holdups.waiting_for in _OUR_OWN:
+            flow.stuck_since = None
         since = flow.stuck_since
-        if since is not None and now - since > self._max_outage_s and not watched.lane.scope.cancel_called:
+        if since is not None and now - since > self._max_outage_s and not watched.lane.has_ended:
             self._dispatcher.give_up(
                 watched.lane,
                 f"Nothing was answered for {duration(now - since)} (--max-outage). Look at the endpoint's status, then "
@@ -145,7 +150,7 @@ class Keeper:
         """Say once when the endpoint permits less than the user wants."""
         requests = watched.lane.limiter.flow.requests
         wanted, offered = requests.wanted, requests.offered
-        if wanted is None or offered is None or watched.told_limit == offered:
+        if wanted is None or offered is None or offered >= watched.told_limit:
             return
         watched.told_limit = offered
         if offered < (per_minute := wanted.count * 60 / wanted.period_s):
@@ -162,7 +167,7 @@ class Keeper:
                 f"{name}: the endpoint is failing. On hold for up to {duration(self._max_outage_s)} (--max-outage), "
                 "with a try every few seconds; no attempt is used up"
             )
-        elif opened_at is not None and now - watched.told_at >= _REMIND_S:
+        elif opened_at is not None and now - watched.told_at >= _REMIND_S and not watched.lane.has_ended:
             watched.told_at = now
             self._note(f"{name}: no answer for {duration(now - opened_at)}; still trying")
         elif opened_at is None and watched.outage_since is not None:

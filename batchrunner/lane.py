@@ -32,6 +32,7 @@ class Lane:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)  #: Of its dispatching task.
     retrying: int = 0  #: Requests that this run put back and has not claimed again yet.
     in_flight: int = 0  #: Attempts that hold a slot.
+    is_through: bool = False  #: Everything of it is final.
     _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
     _after: int = 0
     _fresh: bool = True
@@ -50,6 +51,11 @@ class Lane:
                 return False
             else:
                 await self._wait()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more of it is sent."""
+        return self.is_through or self.scope.cancel_called
 
     @property
     def is_alone(self) -> bool:
@@ -98,11 +104,13 @@ class Lane:
             await self._woken.wait()
             return
         self.limiter.holdups.begin(self.clock.monotonic(), Reason.RETRIES)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._wake_at, self._next_due_at)
-            await self._woken.wait()
-            group.cancel_scope.cancel()
-        self.limiter.holdups.end(self.clock.monotonic())
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._wake_at, self._next_due_at)
+                await self._woken.wait()
+                group.cancel_scope.cancel()
+        finally:
+            self.limiter.holdups.end(self.clock.monotonic())
 
     async def _wake_at(self, instant: float) -> None:
         await self.clock.sleep_until(instant)

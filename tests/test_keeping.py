@@ -1,9 +1,10 @@
 """What goes on beside the dispatching: outages are told and end a lane, a sleep is noticed, minutes are written down."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,7 +15,10 @@ from batchrunner.model import ErrorClass, Quota
 from batchrunner.policy.flow import Around
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.window import Rate
-from batchrunner.settings import Limits, RunSettings
+from batchrunner.settings import Limits, RunSettings, default_rules, with_retries
+from batchrunner.store.owner import last_owner
+from batchrunner.store.wishfile import send
+from batchrunner.tuning import Tuning, Verb
 from builders import LANE, attempt, failure, numbered, rows, success
 from engine_room import EngineRoom, engine_room
 from virtual import World, in_virtual_time, virtual_run
@@ -136,6 +140,38 @@ def test_an_answer_starts_the_longest_outage_anew(tmp_path: Path) -> None:
     kept(tmp_path, scene)
 
 
+def test_a_lane_that_has_ended_badly_does_not_end_the_others() -> None:
+    """Its last outcome was a failure, and nothing of it will ever be answered."""
+
+    def mixed() -> Iterator[dict[str, Any]]:
+        yield {"id": "bad", "prompt": "[[sim:500]] x", "model": "claude-sonnet-5"}
+        yield from lines(200)
+
+    settings = RunSettings(limits=Limits(Rate(1, 1.0)), rules=with_retries(default_rules(), ["server=2"]), max_outage_s=60.0)
+    figures = virtual_run(mixed(), "latency=1", settings)
+    assert figures.report is not None
+    assert (figures.succeeded, figures.failed) == (200, 1)
+    assert (figures.report.ending, figures.report.exit_code) == ("finished", Exit.SOME_FAILED)
+
+
+def test_a_pause_is_no_outage_however_long() -> None:
+    async def pause_for_minutes(scene: Scene) -> None:
+        await anyio.sleep(1.5)
+        owner = last_owner(scene.store)
+        assert owner is not None
+        for verb in (Verb.PAUSE, Verb.UNPAUSE):
+            sent = send(scene.store, owner.name, Tuning(verb).as_json())
+            assert sent is not None
+            sent.close()
+            await anyio.sleep(300.0)
+
+    settings = RunSettings(limits=Limits(Rate(1, 1.0)), max_outage_s=60.0)
+    figures = virtual_run(lines(5, prompt="[[sim:500*2]] x"), "latency=1", settings, beside=pause_for_minutes)
+    assert figures.report is not None
+    assert (figures.report.ending, figures.succeeded) == ("finished", 5)
+    assert figures.seconds >= 300
+
+
 def test_a_run_whose_endpoint_stays_away_ends_with_exit_4_and_blames_no_request() -> None:
     settings = RunSettings(limits=Limits(Rate(10, 1.0)), max_outage_s=120.0)
     figures = virtual_run(lines(30), "latency=1,outage=1..100000", settings)
@@ -254,5 +290,17 @@ def test_an_endpoint_that_permits_less_than_the_user_wants_is_told_once(tmp_path
         await anyio.sleep(30.0)
         (note,) = watch.notes
         assert "permits 50 requests a minute, fewer than the 6,000 you set" in note
+
+    kept(tmp_path, scene)
+
+
+def test_an_endpoint_that_tells_one_limit_and_then_another_is_not_told_again_and_again(tmp_path: Path) -> None:
+    async def scene(watch: Watch) -> None:
+        requests = watch.room.lane.limiter.flow.requests
+        for n in range(40):
+            figure = 50 if n % 8 < 4 else 70
+            requests.offer(Quota(figure, None), watch.room.clock.monotonic(), float(n), nth=1, own_sends=1)
+            await anyio.sleep(2.0)
+        assert len(watch.notes) == 1
 
     kept(tmp_path, scene)

@@ -75,3 +75,11 @@ def test_it_never_stops_a_lane_and_never_drives_it(headers: list[tuple[float, in
     for sent_at, limit, remaining, own in headers:
         brake.saw(sent_at, limit, remaining, own)
         assert 0.02 <= brake.factor <= 1.0
+
+
+def test_a_limit_that_has_become_small_is_measured_by_itself() -> None:
+    brake = HeaderBrake()
+    bucket_seen(brake)
+    for n in range(1, 100):
+        brake.saw(float(n), 300, 290, own_sends=5)
+    assert brake.factor == 1.0, "nearly all of it is left"

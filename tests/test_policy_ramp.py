@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from batchrunner.policy.ramp import FIRST, Ramp
 
-_STEPS = st.lists(st.tuples(st.sampled_from(["begin", "slow"]), st.floats(0.0, 100.0), st.floats(0.1, 120.0)))
+_STEPS = st.lists(st.tuples(st.sampled_from(["begin", "slow", "same"]), st.floats(0.0, 100.0), st.floats(0.1, 120.0)))
 
 
 def test_there_is_no_ramp_until_one_begins() -> None:
@@ -56,6 +56,25 @@ def test_without_a_ramp_such_a_refusal_begins_one() -> None:
     assert ramp.is_over(160.0)
 
 
+def test_another_full_rate_changes_the_share_and_not_the_pace() -> None:
+    ramp = Ramp()
+    ramp.rescale(100.0, 0.5)
+    assert ramp.factor(100.0) == pytest.approx(0.5)
+    assert ramp.factor(110.0) == pytest.approx(0.8), "as steep as at the beginning of a run"
+    ramp.rescale(110.0, 2.0)
+    assert ramp.factor(110.0) == 1.0
+    ramp.rescale(110.0, 0.01)
+    assert ramp.factor(110.0) == FIRST
+
+
+def test_a_ramp_that_was_slowed_stays_slow_when_the_full_rate_changes() -> None:
+    ramp = Ramp()
+    ramp.slow(100.0)
+    ramp.rescale(100.0, 0.8)
+    assert ramp.factor(100.0) == pytest.approx(0.4)
+    assert ramp.factor(160.0) == pytest.approx(0.9), "from a half to the whole takes a minute, so half of that takes one"
+
+
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(_STEPS)
 def test_it_is_never_below_a_tenth_never_above_one_only_grows_and_ends(steps: list[tuple[str, float, float]]) -> None:
@@ -66,8 +85,12 @@ def test_it_is_never_below_a_tenth_never_above_one_only_grows_and_ends(steps: li
         assert before <= ramp.factor(now) + 1e-9
         if what == "begin":
             ramp.begin(now, length_s)
-        else:
+        elif what == "slow":
             ramp.slow(now)
+        else:
+            factor = ramp.factor(now)
+            ramp.rescale(now, 1.0)
+            assert ramp.factor(now) == pytest.approx(factor)
         assert FIRST <= ramp.factor(now) <= 1.0
         assert FIRST <= ramp.factor(now - 50.0) <= 1.0, "a clock that goes back does no harm"
         assert ramp.factor(now + 120.0) == 1.0

@@ -161,6 +161,22 @@ def test_where_only_the_endpoint_knows_the_rate_the_ramp_begins_when_it_says_so(
     assert_pace(limit, 1.0, FIRST * limit.per_second, Reason.RAMP)
 
 
+def test_a_figure_that_changes_again_and_again_does_not_begin_the_ramp_anew() -> None:
+    """A gateway with several keys behind it tells one limit and then another."""
+    limit = RequestLimit(None)
+    limit.begin(0.0, 100_000)
+    for n in range(1, 200):
+        offer(limit, 2000 if n % 8 < 4 else 1000, float(n))
+        if n > OPENING_S + 1:
+            assert limit.pace(n + 1.0)[0] >= 0.99 * 1000 / SPAN_S
+    for n in range(200, 204):
+        offer(limit, 4000, float(n))
+    pace, reason = limit.pace(204.0)
+    assert 1000 / SPAN_S <= pace < 3000 / SPAN_S, "and a higher one is grown to from where the pace was"
+    assert reason is Reason.RAMP
+    assert limit.pace(204.0 + OPENING_S) == (pytest.approx(4000 / SPAN_S), Reason.REQUESTS)
+
+
 def test_after_a_long_pause_the_way_back_is_a_ramp() -> None:
     limit = RequestLimit(Rate.parse("600/min"))
     send(limit, 0.0)

@@ -32,7 +32,7 @@ class HeaderBrake:
         if sent_at <= self._newest_sent_at:
             return
         self._newest_sent_at = sent_at
-        self._most = max(self._most, remaining)
+        self._most = min(max(self._most, remaining), limit)  # the limit may be less than it was
         if remaining > limit - own_sends + _PROOF * min(limit, self._most):
             self._is_bucket = True
         low = LOW_WATER * self._most

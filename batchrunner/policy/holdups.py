@@ -130,6 +130,11 @@ class HoldUps:
             self.recent.waited_s[reason] += seconds
             self._lately[reason].add(now, min(seconds, _MINUTE_S))
 
+    @property
+    def waiting_for(self) -> Reason | None:
+        """What the lane waits for at the moment."""
+        return None if self._waiting is None else self._waiting[0]
+
     def take(self, now: float) -> Tally:
         """Return what came since the last call, with the part so far of a wait that goes on."""
         if self._waiting is not None:

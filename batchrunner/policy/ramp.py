@@ -1,5 +1,7 @@
 """The ramp: traffic that grows step by step, because the API refuses what grows too fast."""
 
+import math
+
 #: A run with more than so many seconds of work begins with a ramp of `OPENING_S`.
 LONG_RUN_S = 300.0
 OPENING_S = 30.0
@@ -23,7 +25,7 @@ class Ramp:
     """
 
     def __init__(self) -> None:
-        self._began_at = float("-inf")
+        self._began_at = -math.inf
         self._length_s = 0.0
         self._first = FIRST
 
@@ -31,6 +33,13 @@ class Ramp:
         """Start at `FIRST` and be at 1 after *length_s*; one that is under way and ends later goes on."""
         if self.is_over(now + length_s):
             self._began_at, self._length_s, self._first = now, length_s, FIRST
+
+    def rescale(self, now: float, ratio: float) -> None:
+        """The full rate is another, and the old one is *ratio* of it: go on from the same pace, at the usual slope at most."""
+        slope = 0.0 if self.is_over(now) else (1 - self._first) / self._length_s
+        first = min(1.0, max(FIRST, self.factor(now) * ratio))
+        self._length_s = (1 - first) / min(slope or math.inf, (1 - FIRST) / OPENING_S)
+        self._began_at, self._first = (now if first < 1 else -math.inf), first
 
     def slow(self, now: float) -> None:
         """The server refused to let traffic grow so fast: go back to half the pace and take twice as long, up to 120 s."""

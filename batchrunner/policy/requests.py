@@ -56,7 +56,7 @@ class RequestLimit:
     def begin(self, now: float, work: int) -> None:
         """Work on *work* requests from *now* on: long runs begin with a ramp, once their rate is known."""
         self._work = work
-        if SLOWEST <= self.per_second < work / LONG_RUN_S:
+        if self._is_long():
             self.ramp.begin(now, OPENING_S)
 
     def come_back(self, now: float, length_s: float = RETURN_S) -> None:
@@ -127,7 +127,7 @@ class RequestLimit:
             return False
         if quota.remaining is not None:
             self._newest_sent_at = sent_at
-            self._most_left = max(self._most_left, quota.remaining)
+            self._most_left = min(max(self._most_left, quota.remaining), quota.limit)
             self._left, self._left_at = quota.remaining - (self._admitted - nth), sent_at
             self._brake.saw(sent_at, quota.limit, quota.remaining, own_sends)
         self._raises = self._raises + 1 if self.offered is not None and quota.limit > self.offered else 0
@@ -135,8 +135,12 @@ class RequestLimit:
             return False
         self._raises, self.offered = 0, quota.limit
         self._theirs = self._theirs.retuned(Rate(quota.limit, 60.0))
+        before = self.per_second
         self._set_ceiling()
-        self.begin(now, self._work)
+        if before == math.inf:
+            self.begin(now, self._work)
+        elif self._is_long() or not self.ramp.is_over(now):
+            self.ramp.rescale(now, before / self.per_second)
         return True
 
     def retune(self, rate: Rate | None) -> None:
@@ -155,6 +159,9 @@ class RequestLimit:
         refilled = max(0.0, now - self._left_at) * self.per_second
         self._left, self._left_at = min(self._left + refilled, self._most_left), max(now, self._left_at)
         return self._left
+
+    def _is_long(self) -> bool:
+        return SLOWEST <= self.per_second < self._work / LONG_RUN_S
 
     def _windows(self) -> tuple[StrictWindow, ...]:
         return (self._theirs,) if self._own is None else (self._own, self._theirs)
