@@ -158,16 +158,17 @@ class Flow:
         outage = outcome if isinstance(outcome, Failure) and outcome.error_class in OUTAGE else None
         if (sent_at := place.sent_at) is None:  # no connection, or nothing that could be sent
             self.give_back(now, place)
-            return self._failed(now, place.admitted_at, attempt, outage) if outage else NOTHING
+            return self._failed(now, place.admitted_at, attempt, outage, around) if outage else NOTHING
         self._settle(now, attempt, outcome, place)
         if outcome.quotas:
             self._note_quotas(outcome.quotas, now, sent_at, place)
         if outage:
-            return self._failed(now, sent_at, attempt, outage)
+            return self._failed(now, sent_at, attempt, outage, around)
+        if isinstance(outcome, Failure) and outcome.error_class in GATED:
+            self.breaker.refused(sent_at)
+            return self._refused(now, sent_at, outcome, around)
         if self.breaker.answered(now, sent_at):
             self._recovered(now)
-        if isinstance(outcome, Failure) and outcome.error_class in GATED:
-            return self._refused(now, sent_at, outcome, around)
         self.stuck_since = None
         if not isinstance(outcome, Failure):
             self.gate.succeeded(sent_at)
@@ -180,11 +181,11 @@ class Flow:
         self.requests.come_back(now)
         self.stuck_since = None
 
-    def _failed(self, now: float, sent_at: float, attempt: Attempt, failure: Failure) -> Lesson:
+    def _failed(self, now: float, sent_at: float, attempt: Attempt, failure: Failure, around: Around) -> Lesson:
         self.holdups.failed()
         self.stuck_since = now if self.stuck_since is None else self.stuck_since
         was_open = self.breaker.is_open
-        if not self.breaker.failed(now, sent_at, attempt.seq, failure.error_class):
+        if not self.breaker.failed(now, sent_at, attempt.seq, failure.error_class, under_way=around.in_flight):
             return NOTHING
         return Lesson(excused=True, retry_at=now + _NEXT_TURN_S if was_open else now)
 
