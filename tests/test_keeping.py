@@ -161,6 +161,7 @@ def test_a_pause_is_no_outage_however_long() -> None:
         await anyio.sleep(1.5)
         owner = last_owner(scene.store)
         assert owner is not None
+        assert owner.name is not None
         for verb in (Verb.PAUSE, Verb.UNPAUSE):
             sent = send(scene.store, owner.name, Tuning(verb).as_json())
             assert sent is not None

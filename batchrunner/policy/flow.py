@@ -161,7 +161,7 @@ class Flow:
             return self._failed(now, place.admitted_at, attempt, outage, around) if outage else NOTHING
         self._settle(now, attempt, outcome, place)
         if outcome.quotas:
-            self._note_quotas(outcome.quotas, now, sent_at, place)
+            self._note_quotas(_credible(outcome.quotas, outcome), now, sent_at, place)
         if outage:
             return self._failed(now, sent_at, attempt, outage, around)
         if isinstance(outcome, Failure) and outcome.error_class in GATED:
@@ -179,6 +179,7 @@ class Flow:
         """The machine slept: connections are dead, credit that piled up is not ours to spend."""
         self.breaker.forgive(now)
         self.requests.come_back(now)
+        self.concurrency.restart()
         self.stuck_since = None
 
     def _failed(self, now: float, sent_at: float, attempt: Attempt, failure: Failure, around: Around) -> Lesson:
@@ -277,6 +278,16 @@ class Flow:
         for limit in (self.inputs, self.outputs):
             if (quota := quotas.get(limit.kind)) is not None:
                 limit.offer(quota, now, sent_at)
+
+
+def _credible(quotas: Quotas, outcome: Outcome) -> Quotas:
+    """Return *quotas* without a limit on input tokens that this very answer exceeds: gateways forge such headers."""
+    quota = quotas.get(LimitKind.INPUT_TOKENS)
+    if quota is None or isinstance(outcome, Failure):
+        return quotas
+    if outcome.usage.input_tokens + outcome.usage.cache_write_tokens <= quota.limit:
+        return quotas
+    return {kind: told for kind, told in quotas.items() if kind is not LimitKind.INPUT_TOKENS}
 
 
 def _instant(permit: Permit) -> float:
