@@ -1,5 +1,6 @@
 """What holds a run back, in words: for the bar, for the end of a run, for the store."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ def _words(flow: Flow, reason: Reason, now: float) -> str:
             return f"outage for {duration(now - flow.breaker.opened_at)}"
         case Reason.REFUSED if flow.gate.open_at > now:
             return f"refused (429), on hold for {duration(flow.gate.open_at - now)}"
-        case Reason.LEARNED | Reason.OTHERS | Reason.RAMP:
+        case Reason.LEARNED | Reason.OTHERS | Reason.RAMP if pace < math.inf:
             return f"{reason}: {pace * 60:,.0f} requests/min"
         case Reason.CONCURRENCY:
             return f"{flow.room(now):,} calls in flight{_by_whom(flow)}"
@@ -60,16 +61,16 @@ def waits_told(lanes: Sequence[Lane], now: float, seconds: float) -> list[str]:
         if waited_s >= max(_WORTH_TELLING_S, _WORTH_TELLING * seconds):
             where = f"{lane.name}: " if len(lanes) > 1 else ""
             told.append(
-                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, waited_s, now)}"
+                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, min(waited_s, seconds / 2), now)}"
             )
     return told
 
 
-def _remedy(flow: Flow, reason: Reason, waited_s: float, now: float) -> str:
-    """Return what twice the limit would change: the time its use takes halves, and no more than was waited can be saved."""
+def _remedy(flow: Flow, reason: Reason, at_most_s: float, now: float) -> str:
+    """Return what twice the limit would change: the time its use takes halves, and no more than *at_most_s* can be saved."""
     if (kind := KINDS.get(reason)) is not None and (limit := per_minute(flow, kind)):
         used = flow.holdups.meters[kind].total
-        saved_s = min(waited_s, used / limit * 60 / 2)
+        saved_s = min(at_most_s, used / limit * 60 / 2)
         return f"; at {short(2 * limit)}/min this run takes about {duration(saved_s)} less"
     if reason is Reason.CONCURRENCY:
         return _by_whom(flow) or f" ({flow.room(now):,} calls in flight; -j permits more)"

@@ -12,6 +12,7 @@ from batchrunner.dispatcher import Dispatcher
 from batchrunner.errors import StoreError
 from batchrunner.holding import figures
 from batchrunner.lane import Lane
+from batchrunner.policy.breaker import DOUBT_S
 from batchrunner.policy.holdups import Reason
 from batchrunner.screen import duration
 from batchrunner.store.changes import Heartbeat
@@ -163,6 +164,12 @@ class Keeper:
         name = watched.lane.name
         if opened_at is not None and watched.outage_since is None:
             watched.outage_since, watched.told_at = opened_at, now
+            if watched.lane.limiter.flow.breaker.is_in_doubt:
+                self._note(
+                    f"{name}: the few requests that are left keep failing. Tried again every few seconds for "
+                    f"{duration(DOUBT_S)}; after that it counts as theirs"
+                )
+                return
             self._note(
                 f"{name}: the endpoint is failing. On hold for up to {duration(self._max_outage_s)} (--max-outage), "
                 "with a try every few seconds; no attempt is used up"

@@ -105,6 +105,22 @@ def test_an_outage_costs_few_calls_and_no_request_and_ends_quickly() -> None:
     assert at_full_pace <= 190
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+@pytest.mark.parametrize("seconds", [20, 60, 120])
+def test_an_outage_fails_no_request_of_a_very_small_job(rows: int, seconds: int) -> None:
+    for seed in range(1, 5):
+        figures = virtual_run(numbered(rows), f"latency=1,outage=0..{seconds}", world=World(seed=seed))
+        assert (figures.succeeded, figures.failed) == (rows, 0)
+        assert figures.seconds <= seconds + 12
+
+
+def test_a_job_of_one_bad_row_ends_nevertheless() -> None:
+    figures = virtual_run([{"id": "poison", "prompt": "[[sim:529]] x"}], "latency=1")
+    assert (figures.succeeded, figures.failed) == (0, 1)
+    assert figures.seconds <= 300
+    assert "the few requests that are left keep failing" in figures.notes
+
+
 @pytest.mark.parametrize("poison", ["[[sim:429_no_header]]", "[[sim:429]]", "[[sim:529]]", "[[sim:500]]"])
 def test_one_poison_row_in_a_thousand_fails_and_holds_nobody_up(poison: str) -> None:
     def lines() -> Iterator[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from batchrunner.model import ErrorClass
-from batchrunner.policy.breaker import OUTAGE, PROBE_S, Breaker
+from batchrunner.policy.breaker import DOUBT_S, OUTAGE, PROBE_S, Breaker
 
 DOWN = ErrorClass.OVERLOADED
 
@@ -108,11 +108,37 @@ def test_five_in_a_row_over_more_than_a_minute_are_no_outage() -> None:
         assert not breaker.failed(100.0 + 16.0 * n, 99.0 + 16.0 * n, n, DOWN)
 
 
-def test_one_row_that_fails_for_ever_is_no_outage() -> None:
-    """The last row of a job, tried again and again; its waits grow, as the rules have it."""
+def test_one_row_that_fails_for_ever_while_others_are_under_way_is_no_outage() -> None:
     breaker = breaker_of()
     for n in range(50):
         assert not breaker.failed(100.0 + 2.0 * n, 99.9 + 2.0 * n, 7, DOWN)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_last_few_rows_have_the_benefit_of_the_doubt_for_three_minutes(rows: int) -> None:
+    """They may be bad themselves, so the doubt ends; an outage of two minutes blames none of them."""
+    breaker, now, counted = breaker_of(), 100.0, []
+    for n in range(200):
+        now = max(now + 2.0, breaker.admit_at(now))
+        breaker.reserve(now)
+        breaker.sent(now)
+        if not breaker.failed(now + 0.1, now, n % rows, DOWN, under_way=rows):
+            counted.append(now)
+    assert len(counted[:4]) == 4
+    assert counted[3] <= 108.0
+    assert DOUBT_S <= counted[4] - counted[3] <= DOUBT_S + 10.0
+
+
+def test_when_a_fourth_request_fails_there_is_no_doubt_left() -> None:
+    breaker = breaker_of()
+    for n in range(5):
+        breaker.failed(100.0 + n, 99.9 + n, 1, DOWN, under_way=1)
+    doubts = [breaker.is_in_doubt]
+    for seq in (2, 3, 4):
+        assert breaker.failed(110.0, 109.9, seq, DOWN, under_way=4)
+        doubts.append(breaker.is_in_doubt)
+    assert doubts == [True, True, True, False]
+    assert breaker.failed(110.0 + 2 * DOUBT_S, 109.0 + 2 * DOUBT_S, 1, DOWN, under_way=1)
 
 
 def test_a_broken_answer_is_an_outage_only_where_answers_have_come_before() -> None:
