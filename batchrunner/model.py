@@ -46,6 +46,7 @@ class ErrorClass(StrEnum):
     TRUNCATED = "truncated"  #: The answer hit `max_tokens` or the context window.
     REFUSED = "refused"  #: The model declined.
     EMPTY = "empty"  #: An answer without content.
+    PAUSED = "paused"  #: The server paused a long turn with tools (`pause_turn`); it could be continued.
     SCHEMA = "schema"  #: The answer does not match the schema asked for.
     EXPIRED = "expired"  #: A batch ended before it got to this request.
     INPUT = "input"  #: The line could not be sent at all.

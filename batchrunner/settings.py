@@ -1,11 +1,14 @@
 """The frozen settings of a run: `defaults.toml`, then what the user said. Each room gets only its own part."""
 
+import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from batchrunner.errors import UsageError
@@ -13,6 +16,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.retry import Action, Rule, Rules, Wait
 from batchrunner.policy.sampling import Sampling
+from batchrunner.policy.schemas import check_schema
 from batchrunner.policy.window import Rate
 
 _RETRIES_DIGITS = 6
@@ -102,6 +106,7 @@ class RunSettings:
     timeout_s: float | None = None  #: Total deadline of an attempt; None: from `max_tokens`.
     max_outage_s: float = field(default_factory=lambda: float(_defaults()["run"]["max_outage_s"]))
     first: int | None = None  #: Only the first so many lines.
+    schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
 
     def as_record(self) -> dict[str, Any]:
@@ -114,6 +119,7 @@ class RunSettings:
             "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},
             "accept": sorted(self.accept),
             "timeout_s": self.timeout_s,
+            "schema": self.schema,
             "first": self.first,
             "sample": self.sampling.sample,
             "seed": self.sampling.seed,
@@ -237,6 +243,22 @@ def _error_class(name: str) -> ErrorClass:
 
 def _changes(rule: Rule, standard: Rule) -> dict[str, Any]:
     return {key: getattr(rule, key) for key in RULE_KEYS if getattr(rule, key) != getattr(standard, key)}
+
+
+def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the JSON schema that *source* is, or that the file of that name holds; raises `UsageError`."""
+    if source is None:
+        return None
+    schema: Any = source
+    if not isinstance(source, Mapping):
+        try:
+            schema = json.loads(Path(source).read_bytes())
+        except OSError as error:
+            raise UsageError(f"The schema {source} cannot be read: {error.strerror}.") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"The schema {source} is not JSON: {error}.") from error
+    check_schema(schema)
+    return dict(schema)
 
 
 def parse_accept(names: Iterable[str]) -> frozenset[ErrorClass]:

@@ -25,6 +25,7 @@ from batchrunner.settings import (
     parse_accept,
     parse_rate,
     parse_tokens,
+    read_schema,
     with_retries,
     with_rules,
 )
@@ -39,7 +40,7 @@ Requests = str | os.PathLike[str] | Lines | None
 LABEL = "requests from Python"
 
 #: What a run on a store alone takes over from the last one.
-_GOES_ON = ("rate", "itpm", "otpm", "burst", "concurrency", "max_outage_s", "rules", "accept", "timeout_s")
+_GOES_ON = ("rate", "itpm", "otpm", "burst", "concurrency", "max_outage_s", "rules", "accept", "timeout_s", "schema")
 
 
 class Options(TypedDict, total=False):
@@ -78,7 +79,8 @@ class Options(TypedDict, total=False):
     burst: bool | None  #: Send without an even pace what the endpoint says is left.
     concurrency: int | None  #: At most so many calls in flight. Default: as many as rate and latency ask for.
     max_outage_s: float | None  #: How long to wait for an endpoint that answers nothing. Default: 3600.
-    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, `"empty"`.
+    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, ...
+    schema: Mapping[str, Any] | str | os.PathLike[str] | None  #: JSON schema, or its file, that every answer must fit.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
     rules: Mapping[str, Mapping[str, Any]] | None  #: Changes of rules: `{"server": {"attempts": 10, "cap_s": 120}}`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.
@@ -209,6 +211,7 @@ def _settings(options: Options) -> RunSettings:
         timeout_s=_seconds(options, "timeout_s", least=0.001),
         max_outage_s=_seconds(options, "max_outage_s", least=0.001) or RunSettings().max_outage_s,
         first=first,
+        schema=read_schema(options.get("schema")),
         sampling=chosen(options),
     )
 

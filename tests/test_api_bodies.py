@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeGuard
 
 import anyio
@@ -106,7 +106,7 @@ def halved(body: bytes) -> bytes:
 
 
 bodies = st.sampled_from([encoded(row[2]) for row in BODIES] + [json.dumps(MESSAGE).encode()])
-disguises = st.sampled_from(
+disguises: st.SearchStrategy[Callable[[bytes], bytes]] = st.sampled_from(
     [wrapped, listed, marked, wide, escaped, halved, gzip.compress, bytes.upper, bytes.swapcase]
 )
 

@@ -154,7 +154,16 @@ running = _all(
         "-n", "--first", type=click.IntRange(min=0), metavar="N", help="Only the first N lines; the rest stays pending."
     ),
     click.option(
-        "--accept", multiple=True, metavar="CLASSES", help="Count such answers as success: truncated,refused,empty."
+        "--accept",
+        multiple=True,
+        metavar="CLASSES",
+        help="Count such answers as success: truncated,refused,empty,paused,schema.",
+    ),
+    click.option(
+        "--schema",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Every answer must be JSON that fits the JSON schema in FILE (needs batchrunner[schema]).",
     ),
     click.option(
         "--retries", multiple=True, metavar="CLASS=N", help="Repeat failures of a class up to N times: server=10."

@@ -186,6 +186,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         default_rules,
         parse_accept,
         parse_rules,
+        read_schema,
         with_retries,
         with_rules,
     )
@@ -200,6 +201,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
         max_outage_s=given["max_outage_s"] or last.get("max_outage_s") or RunSettings().max_outage_s,
         first=given["first"],
+        schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
     )
 

@@ -202,6 +202,7 @@ TABLES: Mapping[str, Mapping[str, Check]] = {
         "timeout_s": _seconds(zero=False),
         "drain_s": _seconds(zero=True),
         "first": _whole(0, 10**12),
+        "schema": _text,
         "surrogates": _one_of("refuse", "replace"),
         "skip_invalid": _switch,
         "durability": _one_of("full", "fast"),

@@ -27,8 +27,20 @@ NOTHING = Lesson()
 class Judge:
     """One run's judgement. Keeps only what the run as a whole has seen."""
 
-    def __init__(self, rules: Rules, *, accept: frozenset[ErrorClass], official: bool, rng: random.Random) -> None:
-        """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final."""
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        accept: frozenset[ErrorClass],
+        official: bool,
+        rng: random.Random,
+        schema: str | None = None,
+    ) -> None:
+        """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final.
+
+        *schema*: JSON text of what every answer must fit, whatever its request asks for itself.
+        """
+        self._schema = schema
         self._rules = rules
         self._accept = accept
         self._rng = rng
@@ -43,7 +55,7 @@ class Judge:
         *lesson*: what the outcome means as far as the lane knows; *alone*: its lane has nothing else to send.
         """
         if not isinstance(outcome, Failure):
-            outcome = judge(outcome, self._accept)
+            outcome = judge(outcome, self._accept, params=attempt.params, schema=self._schema)
         if not isinstance(outcome, Failure):
             self._halts.succeeded()
             self._refusals.succeeded(attempt)
