@@ -14,7 +14,7 @@ from typing import Any
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
-from batchrunner.policy.retry import Action, Rule, Rules, Wait
+from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
 from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.schemas import check_schema
 from batchrunner.policy.window import Rate
@@ -23,7 +23,7 @@ _RETRIES_DIGITS = 6
 #: So many of the ids a run was told to work on are kept.
 _IDS_ON_RECORD = 100
 #: What of a rule can be changed.
-RULE_KEYS = ("action", "attempts", "first_s", "cap_s", "wait")
+RULE_KEYS = ("action", "attempts", "first_s", "cap_s", "wait", "jitter")
 #: Most calls in flight.
 LARGEST_CONCURRENCY = 10_000
 _LONGEST_WAIT_S = 300.0
@@ -48,7 +48,7 @@ def default_rules() -> dict[ErrorClass, Rule]:
 
 
 def _rule(spec: Mapping[str, Any]) -> Rule:
-    words = {"action": Action, "wait": Wait}
+    words = {"action": Action, "wait": Wait, "jitter": Jitter}
     typed: dict[str, Any] = {key: words[key](value) if key in words else value for key, value in spec.items()}
     return Rule(**typed)
 
@@ -186,7 +186,7 @@ def changed_rule(error_class: ErrorClass, change: Mapping[str, Any]) -> Rule:
         if key not in RULE_KEYS:
             raise UsageError(f"{key!r} is no part of a rule; allowed: {', '.join(RULE_KEYS)}.")
     rule = default_rules()[error_class]
-    for key, words in (("action", Action), ("wait", Wait)):
+    for key, words in (("action", Action), ("wait", Wait), ("jitter", Jitter)):
         if key in change and change[key] not in list(words):
             raise UsageError(f"{key} must be one of {', '.join(words)}, not {change[key]!r}.")
     attempts = change.get("attempts", rule.attempts)
@@ -197,9 +197,18 @@ def changed_rule(error_class: ErrorClass, change: Mapping[str, Any]) -> Rule:
     counted = rule.counted or "attempts" in change
     if action is Action.RETRY and counted and attempts < 2:
         raise UsageError(f"action retry needs attempts of 2 or more (the first included), not {attempts}.")
-    changed = replace(rule, action=action, attempts=attempts, counted=counted, wait=Wait(change.get("wait", rule.wait)))
+    wait, jitter = Wait(change.get("wait", rule.wait)), Jitter(change.get("jitter", rule.jitter))
     first_s, cap_s = _waits(rule, change)
-    return replace(changed, first_s=first_s, cap_s=cap_s)
+    return replace(
+        rule,
+        action=action,
+        attempts=attempts,
+        counted=counted,
+        first_s=first_s,
+        cap_s=cap_s,
+        wait=wait,
+        jitter=jitter,
+    )
 
 
 def _waits(rule: Rule, change: Mapping[str, Any]) -> tuple[float, float]:
