@@ -54,7 +54,17 @@ def assemble(
         instants = [min(now, monotonic_of(clock, at)) for at in sent_before.get(lane.name, ())]
         lane.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
-    return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=means.audience)
+    return Dispatcher(
+        queue,
+        writer,
+        judge,
+        lanes,
+        slots=slots,
+        clock=clock,
+        run_id=run_id,
+        audience=means.audience,
+        halt_at=settings.halt,
+    )
 
 
 def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[str, list[str]]:

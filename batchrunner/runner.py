@@ -268,7 +268,8 @@ class _Session:
         elif report.ending == "stopped":
             report.exit_code = Exit.LIMIT
         else:
-            report.exit_code = Exit.SOME_FAILED if report.totals.failed else Exit.OK
+            failed, finished = report.totals.failed, report.totals.failed + report.totals.succeeded
+            report.exit_code = Exit.SOME_FAILED if self._settings.fail_on.fails(failed, finished) else Exit.OK
 
     def _interrupted_import(self) -> Report:
         self._report.ending = "interrupted"

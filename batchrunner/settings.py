@@ -1,14 +1,11 @@
 """The frozen settings of a run: `defaults.toml`, then what the user said. Each room gets only its own part."""
 
-import json
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from batchrunner.errors import UsageError
@@ -16,7 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
 from batchrunner.policy.sampling import Sampling
-from batchrunner.policy.schemas import check_schema
+from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.policy.window import Rate
 
 _RETRIES_DIGITS = 6
@@ -105,6 +102,8 @@ class RunSettings:
     stopping: Stopping = field(default_factory=Stopping)
     timeout_s: float | None = None  #: Total deadline of an attempt; None: from `max_tokens`.
     max_outage_s: float = field(default_factory=lambda: float(_defaults()["run"]["max_outage_s"]))
+    halt: HaltAt | None = None  #: Stop at so many failures.
+    fail_on: FailOn = field(default_factory=FailOn)  #: When failures make the exit code 1.
     first: int | None = None  #: Only the first so many lines.
     schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
@@ -116,9 +115,11 @@ class RunSettings:
             **self.limits.as_record(),
             "max_outage_s": self.max_outage_s,
             "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
-            "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},
+            "rules": changes_of(self.rules),
             "accept": sorted(self.accept),
             "timeout_s": self.timeout_s,
+            "halt": str(self.halt) if self.halt else None,
+            "fail_on": str(self.fail_on),
             "schema": self.schema,
             "first": self.first,
             "sample": self.sampling.sample,
@@ -173,19 +174,25 @@ def with_rules(rules: Rules, changes: Mapping[str, Mapping[str, Any]]) -> dict[E
     """Return *rules* with what *changes* say of single classes; raises `UsageError`."""
     changed = dict(rules)
     for name, change in changes.items():
-        changed[_error_class(name)] = changed_rule(_error_class(name), change)
+        changed[error_class_named(name)] = changed_rule(error_class_named(name), change, rules)
     return changed
 
 
-def changed_rule(error_class: ErrorClass, change: Mapping[str, Any]) -> Rule:
-    """Return the default rule of a class with *change* applied: keys of `RULE_KEYS`; raises `UsageError`.
+def changes_of(rules: Rules) -> dict[str, dict[str, Any]]:
+    """Return by class how *rules* differ from the defaults, in the form that `with_rules` takes."""
+    standard = default_rules()
+    return {c.value: _changes(rule, standard[c]) for c, rule in rules.items() if rule != standard[c]}
 
-    `attempts` alone decides the action too: more than one is a retry, one is none.
+
+def changed_rule(error_class: ErrorClass, change: Mapping[str, Any], rules: Rules | None = None) -> Rule:
+    """Return the rule of a class (of *rules*, else of the defaults) with *change* applied; raises `UsageError`.
+
+    *change* has keys of `RULE_KEYS`. `attempts` alone decides the action too: more than one is a retry, one is none.
     """
     for key in change:
         if key not in RULE_KEYS:
             raise UsageError(f"{key!r} is no part of a rule; allowed: {', '.join(RULE_KEYS)}.")
-    rule = default_rules()[error_class]
+    rule = (rules or default_rules())[error_class]
     for key, words in (("action", Action), ("wait", Wait), ("jitter", Jitter)):
         if key in change and change[key] not in list(words):
             raise UsageError(f"{key} must be one of {', '.join(words)}, not {change[key]!r}.")
@@ -221,30 +228,8 @@ def _waits(rule: Rule, change: Mapping[str, Any]) -> tuple[float, float]:
     return first_s, cap_s
 
 
-def parse_rules(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what `--rule server:attempts=10,first_s=2` asks for, by class; raises `UsageError`."""
-    parsed: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        name, colon, pairs = text.partition(":")
-        if not colon or "=" not in pairs:
-            raise UsageError(f"--rule {text!r} is not CLASS:KEY=VALUE,..., such as server:attempts=10,cap_s=120.")
-        rule = parsed.setdefault(_error_class(name).value, {})
-        for pair in pairs.split(","):
-            key, _, value = pair.partition("=")
-            rule[key.strip()] = _rule_value(value.strip())
-    return parsed
-
-
-def _rule_value(text: str) -> Any:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _error_class(name: str) -> ErrorClass:
+def error_class_named(name: str) -> ErrorClass:
+    """Return the class of that name; raises `UsageError`."""
     if name not in set(ErrorClass):
         raise UsageError(f"{name!r} is no error class. Classes: {', '.join(ErrorClass)}.")
     return ErrorClass(name)
@@ -252,22 +237,6 @@ def _error_class(name: str) -> ErrorClass:
 
 def _changes(rule: Rule, standard: Rule) -> dict[str, Any]:
     return {key: getattr(rule, key) for key in RULE_KEYS if getattr(rule, key) != getattr(standard, key)}
-
-
-def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Return the JSON schema that *source* is, or that the file of that name holds; raises `UsageError`."""
-    if source is None:
-        return None
-    schema: Any = source
-    if not isinstance(source, Mapping):
-        try:
-            schema = json.loads(Path(source).read_bytes())
-        except OSError as error:
-            raise UsageError(f"The schema {source} cannot be read: {error.strerror}.") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"The schema {source} is not JSON: {error}.") from error
-    check_schema(schema)
-    return dict(schema)
 
 
 def parse_accept(names: Iterable[str]) -> frozenset[ErrorClass]:

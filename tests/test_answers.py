@@ -15,7 +15,8 @@ from batchrunner.model import ErrorClass, Failure, Outcome, Success
 from batchrunner.policy import schemas
 from batchrunner.policy.answers import ACCEPTABLE, judge
 from batchrunner.policy.schemas import check_schema, misfit, schema_asked
-from batchrunner.settings import RunSettings, parse_accept, read_schema
+from batchrunner.ruling import read_schema
+from batchrunner.settings import RunSettings, parse_accept
 from builders import body, success
 from running import KEY, job_file, rows, run_job, simulator
 

@@ -84,7 +84,9 @@ def played(*, excused: bool = False) -> tuple[list[float], list[float], Counter[
     """A server that fails everything, and 100 new requests a second for 30 s: return fresh calls, retries, calls by row."""
     judge = Judge(default_rules(), accept=frozenset(), official=True, rng=random.Random(4))
     due = [(n / 100, n, 0) for n in range(3000)]
-    fresh, again, calls = [], [], Counter[int]()
+    fresh: list[float] = []
+    again: list[float] = []
+    calls = Counter[int]()
     while due:
         now, seq, failures = heapq.heappop(due)
         (again if failures else fresh).append(now)
