@@ -167,8 +167,9 @@ class Fail:
 class Halt:
     """Stop the run, or one lane of it; the request stays pending."""
 
-    reason: str  #: What happened and what to do about it, for the user.
+    reason: str  #: What was seen and what it usually means, for the user: one line.
     lane_only: bool = False
+    steps: tuple[str, ...] = ()  #: What to try, in order.
 
 
 Decision = Retry | Fail | Halt

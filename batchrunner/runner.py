@@ -253,6 +253,7 @@ class _Session:
             pass
         elif dispatcher.halts:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason
+            report.steps = dispatcher.halts[0].steps
         elif self._stopper.stopped():
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.given_up:
