@@ -225,9 +225,9 @@ def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path) -> None:
         line[1:] if line.startswith("#") and line[1:2] not in {" ", ""} else line for line in text.split("\n")
     )
     found = load_definition(definition(tmp_path, bare))
-    assert found.rules == {"server": {"attempts": 10, "cap_s": 120}}
+    assert found.rules == {"server": {"attempts": 10, "cap_s": 120, "jitter": "full"}}
     assert found.limits == {"rpm": 1000, "concurrency": 50}
-    assert set(found.run) == {"timeout_s", "drain_s", "durability", "progress"}
+    assert set(found.run) == {"timeout_s", "drain_s", "durability", "progress", "halt", "fail_on", "schema"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.name)
