@@ -133,7 +133,18 @@ ADVICE: Mapping[ErrorClass, Advice] = MappingProxyType(
             _RERUN,
         ),
         _E.EMPTY: Advice("The model answered without any content.", _LATER, _again(_E.EMPTY)),
-        _E.SCHEMA: Advice("The answer does not match the schema that was asked for.", _LATER, _again(_E.SCHEMA)),
+        _E.PAUSED: Advice(
+            "The server paused a long turn with server tools; what it has so far is kept and was paid for.",
+            "Send it on with the assistant's content as one more message (docs/answers.md), or allow fewer tool uses "
+            "and try anew.",
+            _again(_E.PAUSED),
+        ),
+        _E.SCHEMA: Advice(
+            "The answer is not JSON that matches the schema asked for; it is kept and was paid for.",
+            "Another try can succeed, a clearer prompt is likelier to; with --accept schema the next ones count as they "
+            "come.",
+            _again(_E.SCHEMA),
+        ),
         _E.EXPIRED: Advice("The message batch ended before it got to these requests.", _LATER, _again(_E.EXPIRED)),
         _E.INPUT: Advice(
             "These lines cannot be sent as they are.",

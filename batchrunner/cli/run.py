@@ -180,26 +180,26 @@ def endpoint_of(given: dict[str, Any]) -> "Endpoint":
 
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
+    from batchrunner.policy.tolerance import FailOn, HaltAt
+    from batchrunner.ruling import read_schema, rules_with
     from batchrunner.settings import (
         RunSettings,
         Stopping,
-        default_rules,
         parse_accept,
-        parse_rules,
-        with_retries,
-        with_rules,
     )
 
-    rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
         limits=_limits(given, last),
-        rules=with_retries(rules, given["retries"]),
+        rules=rules_with(last.get("rules", {}), given["rules"], given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
         max_outage_s=given["max_outage_s"] or last.get("max_outage_s") or RunSettings().max_outage_s,
+        halt=HaltAt.parse(given["halt"] or last.get("halt")),
+        fail_on=FailOn.parse(given["fail_on"] or last.get("fail_on")),
         first=given["first"],
+        schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
     )
 

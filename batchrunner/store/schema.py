@@ -86,7 +86,7 @@ _TABLES = (
     """CREATE TABLE results (
         seq INTEGER NOT NULL,
         number INTEGER NOT NULL,
-        accepted INTEGER NOT NULL,         -- 0: truncated, refused or empty; kept all the same
+        accepted INTEGER NOT NULL,         -- 0: truncated, refused and the like; kept all the same
         text TEXT NOT NULL,
         stop_reason TEXT NOT NULL,
         model TEXT NOT NULL,
