@@ -103,6 +103,7 @@ class FailureGroup:
 
     error_class: str
     signature: str
+    key: str  #: Its short name, for `retry --signature`.
     count: int
     message: str  #: Of the first of them.
     first_at: str

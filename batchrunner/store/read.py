@@ -25,12 +25,11 @@ from batchrunner.store.found import (
     Spend,
     Unsettled,
 )
+from batchrunner.store.groups import failure_groups
 from batchrunner.store.history import PastRun, latest_settings, past_runs
 from batchrunner.store.minutes import HeldBack, held_back
 from batchrunner.store.rows import ALL, Chosen, export_rows
 from batchrunner.store.where import check_condition
-
-_MAPPED_BYTES = 2**30
 
 JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
@@ -53,13 +52,6 @@ UNSETTLED = """WITH waiting AS (
     SELECT error_class, sum(tried) AS retrying, sum(NOT tried) AS put_back FROM waiting
     WHERE error_class IS NOT NULL AND (:error_class IS NULL OR error_class = :error_class)
     GROUP BY error_class ORDER BY count(*) DESC, error_class"""
-GROUPS = """SELECT error_class, signature, count(*) AS count, min(finished_at) AS first_at, max(finished_at) AS last_at
-    FROM requests INDEXED BY requests_failed
-    WHERE state = 'failed' AND line IS NOT NULL AND (:error_class IS NULL OR error_class = :error_class)
-    GROUP BY error_class, signature ORDER BY count(*) DESC, error_class, signature LIMIT :limit"""
-EXAMPLES = """SELECT custom_id, error_message FROM requests INDEXED BY requests_failed
-    WHERE state = 'failed' AND error_class IS :error_class AND signature IS :signature AND line IS NOT NULL
-    ORDER BY seq LIMIT 3"""
 FAILED = """SELECT custom_id, line, error_class, error_message AS message, attempts
     FROM requests INDEXED BY requests_line
     WHERE line IS NOT NULL AND state = 'failed' AND (:error_class IS NULL OR error_class = :error_class)
@@ -151,11 +143,7 @@ class Reader:
         """Return the *limit* largest groups of failed requests, largest first; only of *error_class* if given."""
         if self.job() is None:
             return []
-        # Failures of a group lie far apart in the table. Mapped into memory, a million of them are read in half the time.
-        self._conn.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES:d}")
-        groups = self._conn.execute(GROUPS, {"error_class": error_class, "limit": limit}).fetchall()
-        self._conn.execute("PRAGMA mmap_size = 0")
-        return [self._with_examples(group) for group in groups]
+        return failure_groups(self._conn, error_class, limit)
 
     def failed_requests(self, error_class: str | None = None) -> Iterator[FailedRequest]:
         """Yield every failed request, in the order of the input; only those of *error_class* if given."""
@@ -233,12 +221,6 @@ class Reader:
     def _living_run(self, now: datetime) -> int | None:
         # Only one run owns a store at a time, so only the newest can be alive.
         return next((run.id for run in self.latest_runs(1) if run.is_alive(now)), None)
-
-    def _with_examples(self, group: sqlite3.Row) -> FailureGroup:
-        which = {"error_class": group["error_class"], "signature": group["signature"]}
-        examples = self._conn.execute(EXAMPLES, which).fetchall()
-        ids = tuple(row["custom_id"] for row in examples)
-        return FailureGroup(**group, message=examples[0]["error_message"], custom_ids=ids)
 
     def _number(self, sql: str, params: Mapping[str, Any]) -> int:
         return int(self._conn.execute(sql, params).fetchone()[0])
