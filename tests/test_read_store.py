@@ -377,7 +377,7 @@ def test_nothing_long_is_sorted_or_held(store: StoreMaker, sql: str, index: str 
         store.settle(f"r{n}", answer() if n % 3 else failure(ErrorClass.INVALID))
     if analyzed:
         store.conn.execute("ANALYZE")
-    names = ("error_class", "signature", "since", "living", "limit")
+    names = ("error_class", "signature", "groups", "since", "living", "limit")
     with Reader(store.path) as reader:
         plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + sql, dict.fromkeys(names))]
     assert not [step for step in plan if "TEMP B-TREE" in step], plan

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -116,10 +117,11 @@ def test_whatever_happens_the_counts_are_those_of_the_rows(
     )
     with opened_store(tmp_path_factory.mktemp("groups") / "jobs.db") as conn:
         take_in(conn, numbered(6))
-        for kind, *how in data.draw(st.lists(steps, max_size=12)):
-            if kind == "end":
+        for step in data.draw(st.lists(steps, max_size=12)):
+            how: list[Any] = list(step[1:])
+            if step[0] == "end":
                 end(conn, *how)
-            elif kind == "put back":
+            elif step[0] == "put back":
                 put_back(conn, Selection(ids=how[0]), at=LATER)
             else:
                 count, word = how

@@ -123,6 +123,18 @@ class FailedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """Where one request stands."""
+
+    custom_id: str
+    line: int | None  #: None: no line of the latest input any more.
+    state: str
+    attempts: int
+    error_class: str | None  #: Of its latest attempt; None if that brought the answer, or there was none.
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Unsettled:
     """Pending requests that met an error, by its class, most frequent first."""
 

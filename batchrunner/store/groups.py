@@ -1,7 +1,9 @@
 """Failed requests by class and signature: counted by the settlements themselves, so that no screen counts a million."""
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from batchrunner.errors import UsageError
 from batchrunner.policy.signature import signature, signature_key
@@ -39,22 +41,31 @@ def recount_groups(cursor: sqlite3.Cursor) -> None:
     cursor.execute(FILL)
 
 
-def failure_groups(conn: sqlite3.Connection, error_class: str | None, limit: int = _NO_LIMIT) -> list[FailureGroup]:
-    """Return the *limit* largest groups, largest first, each with three ids; only of *error_class* if given.
+def failure_groups(
+    conn: sqlite3.Connection, error_class: str | None, limit: int, only: Collection[GroupName] | None = None
+) -> list[FailureGroup]:
+    """Return the *limit* largest groups, largest first, each with three ids; only of *error_class*, and *only*, if given.
 
-    The store's import is complete; its rows have names (`sqlite3.Row`).
+    The store's import is complete.
     """
-    found = _groups(conn, error_class, limit)
+    found = _groups(conn, error_class, limit if only is None else _NO_LIMIT)
+    if only is not None:
+        found = [group for group in found if (group[0], group[1]) in only][:limit]
     return [_with_examples(conn, group) for group in found]
 
 
-def _groups(conn: sqlite3.Connection, error_class: str | None, limit: int) -> list[sqlite3.Row]:
+def as_list(groups: Iterable[GroupName]) -> str:
+    """Return *groups* as a JSON list of what `error_class || char(10) || signature` gives."""
+    return json.dumps(["\n".join(group) for group in groups])
+
+
+def _groups(conn: sqlite3.Connection, error_class: str | None, limit: int) -> list[tuple[Any, ...]]:
     kept = conn.execute(HAS_GROUPS).fetchone()[0]
     which = {"error_class": error_class, "limit": limit}
     return conn.execute(GROUPS if kept else GROUPS_COUNTED, which).fetchall()
 
 
-def _with_examples(conn: sqlite3.Connection, group: sqlite3.Row) -> FailureGroup:
+def _with_examples(conn: sqlite3.Connection, group: tuple[Any, ...]) -> FailureGroup:
     error_class, sign, failed, first_at, last_at = group
     examples = conn.execute(EXAMPLES, {"error_class": error_class, "signature": sign}).fetchall()
     return FailureGroup(

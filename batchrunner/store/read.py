@@ -18,6 +18,7 @@ from batchrunner.store.found import (
     FailedRequest,
     FailureGroup,
     Job,
+    Named,
     PossibleDuplicate,
     Progress,
     Retrying,
@@ -25,10 +26,11 @@ from batchrunner.store.found import (
     Spend,
     Unsettled,
 )
-from batchrunner.store.groups import failure_groups
+from batchrunner.store.groups import as_list, failure_groups, named_groups
 from batchrunner.store.history import PastRun, latest_settings, past_runs
 from batchrunner.store.minutes import HeldBack, held_back
 from batchrunner.store.rows import ALL, Chosen, export_rows
+from batchrunner.store.selection import SelectedGroup, Selection, count_selected
 from batchrunner.store.where import check_condition
 
 JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
@@ -55,7 +57,11 @@ UNSETTLED = """WITH waiting AS (
 FAILED = """SELECT custom_id, line, error_class, error_message AS message, attempts
     FROM requests INDEXED BY requests_line
     WHERE line IS NOT NULL AND state = 'failed' AND (:error_class IS NULL OR error_class = :error_class)
+      AND (:groups IS NULL OR error_class || char(10) || signature IN (SELECT value FROM json_each(:groups)))
     ORDER BY line"""
+NAMED = (
+    "SELECT custom_id, line, state, attempts, error_class, error_message AS message FROM requests WHERE custom_id = ?"
+)
 # The first condition is the index's own, so that a million settled attempts are never looked at; the order is the
 # index's too. Only this fixed text is ever put in.
 _DOUBTFUL = """(a.ended_at IS NULL OR a.possibly_paid = 1)
@@ -139,17 +145,35 @@ class Reader:
         )
         return Unsettled(retrying, put_back)
 
-    def failure_groups(self, error_class: str | None = None, *, limit: int = 100) -> list[FailureGroup]:
-        """Return the *limit* largest groups of failed requests, largest first; only of *error_class* if given."""
+    def failure_groups(
+        self, error_class: str | None = None, signatures: Sequence[str] = (), *, limit: int = 100
+    ) -> list[FailureGroup]:
+        """Return the *limit* largest groups of failed requests, largest first; only of *error_class* if given.
+
+        *signatures* narrow it further, as `groups.named_groups` reads them; `UsageError` for one that nothing has.
+        """
         if self.job() is None:
             return []
-        return failure_groups(self._conn, error_class, limit)
+        only = set(named_groups(self._conn, signatures)) if signatures else None
+        return failure_groups(self._conn, error_class, limit, only)
 
-    def failed_requests(self, error_class: str | None = None) -> Iterator[FailedRequest]:
-        """Yield every failed request, in the order of the input; only those of *error_class* if given."""
+    def failed_requests(
+        self, error_class: str | None = None, signatures: Sequence[str] = ()
+    ) -> Iterator[FailedRequest]:
+        """Yield every failed request, in the order of the input; narrowed down as `failure_groups` is."""
         if self.job() is not None:
-            for row in self._conn.execute(FAILED, {"error_class": error_class}):
+            groups = as_list(named_groups(self._conn, signatures)) if signatures else None
+            for row in self._conn.execute(FAILED, {"error_class": error_class, "groups": groups}):
                 yield FailedRequest(**row)
+
+    def named(self, custom_id: str) -> Named | None:
+        """Return where the request *custom_id* stands, and what its latest failure was; None if there is none."""
+        row = self._conn.execute(NAMED, (custom_id,)).fetchone()
+        return Named(**row) if row else None
+
+    def selected(self, selection: Selection) -> list[SelectedGroup]:
+        """Return what `retry` with *selection* would put back; `UsageError` as `count_selected` raises it."""
+        return count_selected(self._conn, selection) if self.job() is not None else []
 
     def tokens(self) -> list[Spend]:
         """Return what was used, per lane."""
