@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from batchrunner.advice import ADVICE
-from batchrunner.clock import stamp
 from batchrunner.cases import advice_for
+from batchrunner.clock import stamp
 from batchrunner.errors import Exit, UsageError
 from batchrunner.model import ErrorClass, Halt
 from batchrunner.policy.signature import signature_key
