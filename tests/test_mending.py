@@ -3,10 +3,14 @@
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from mending import BY_CHANCE, KINDS, SPEC, Mending, as_expected, rounds
 from running import rows, simulator_thread
 
 COUNT = 1200
+
+pytestmark = pytest.mark.slow
 
 
 def test_groups_are_those_of_the_ledger_and_their_commands_mend_just_them(tmp_path: Path) -> None:
