@@ -83,7 +83,8 @@ class Options(TypedDict, total=False):
     # Failed requests to put back first.
     retry: bool | str | Iterable[str] | None  #: Those another try can mend; these error classes; or `"all"`.
     retry_ids: Iterable[str | int] | str | None  #: Of those only these; without `retry`, whatever they failed of.
-    retry_params: Mapping[str, Any] | None  #: Laid over their parameters from now on: `{"max_tokens": 16000}`.
+    retry_signatures: Iterable[str] | str | None  #: Of those only these groups of `errors`: a key, or a message.
+    retry_params: Mapping[str, Any] | None  #: Laid over from now on: `{"max_tokens": 16000}`; None takes a key out.
     # How the run goes about it.
     limits: Limits | None  #: Rates and calls in flight; or the next six one by one.
     rpm: int | None  #: At most so many requests a minute.

@@ -17,7 +17,7 @@ LEVELS = (
     {"model", "errors", "clock", "audience", "slots"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue"},
-    {"tuning", "ruling"},
+    {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "counts", "choices"},
     {"dispatcher", "preflight", "holding"},

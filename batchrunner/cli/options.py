@@ -50,7 +50,9 @@ def is_from_definition(name: str) -> bool:
     return context is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
 
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator for *options*, which `--help` shows in this order."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -60,7 +62,7 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 #: How lines become requests.
-shaping = _all(
+shaping = together(
     click.option(
         "--prompt", metavar="TEMPLATE", help="Make requests of rows: 'Solve: {question}' takes the field question."
     ),
@@ -103,7 +105,7 @@ shaping = _all(
 )
 
 #: What part of a job a run works on, and in which order.
-sampling = _all(
+sampling = together(
     click.option("--id", "ids", multiple=True, metavar="ID", help="Only this request; repeatable."),
     click.option(
         "--sample",
@@ -118,7 +120,7 @@ sampling = _all(
 )
 
 #: Where requests go.
-sending = _all(
+sending = together(
     click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
     click.option(
         "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
@@ -146,7 +148,7 @@ ruling = _all(
 )
 
 #: How a run goes about it. None of these is part of a request's identity.
-running = _all(
+running = together(
     click.option("--rpm", metavar="N|auto", help="At most so many requests a minute.  [default: auto, by the headers]"),
     click.option("--rate", metavar="N/PERIOD", help="The same for another period: 600/10s."),
     click.option("--itpm", metavar="N|auto", help="At most so many input tokens a minute: 400000, 400k, 2M."),
