@@ -7,12 +7,13 @@ Between `<!-- generated: NAME -->` and `<!-- end -->` everything is generated; t
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from batchrunner.advice import ADVICE, MENDABLE, Advice
-from batchrunner.api.rules import RULES, STATUS_CLASSES, TYPE_CLASSES
-from batchrunner.api.rules import Rule as Recognition
+from batchrunner.api.rule import Rule as Recognition
+from batchrunner.api.rules import RULES
+from batchrunner.api.statuses import STATUS_CLASSES, TYPE_CLASSES
 from batchrunner.cases import CASES
 from batchrunner.model import ErrorClass
 from batchrunner.policy.retry import Action, Rule
@@ -135,13 +136,15 @@ def _sign(rule: Recognition) -> str:
         signs.append(f"the words {_quoted(rule.phrases)}")
     if rule.sequences:
         signs.append(f"the words {', '.join(f'“{first}” ... “{second}”' for first, second in rule.sequences)}")
-    where = _statuses(sorted(rule.statuses)) if rule.statuses else "any status"
+    where = _statuses(rule.statuses) if rule.statuses else "any status"
     whose = {True: ", in the API's own form", False: ", not in the API's own form", None: ""}[rule.is_anthropic]
     return f"{where}{whose}: {'; or '.join(signs)}"
 
 
-def _statuses(statuses: list[int]) -> str:
-    return f"status {', '.join(map(str, sorted(statuses)))}"
+def _statuses(statuses: Collection[int | None]) -> str:
+    known = sorted(status for status in statuses if status is not None)
+    words = [f"status {', '.join(map(str, known))}"] if known else []
+    return " or ".join([*words, *(["no status (inside a 200, or in a stream)"] if None in statuses else [])])
 
 
 def _listed(names: list[str]) -> str:

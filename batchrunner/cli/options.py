@@ -134,7 +134,7 @@ sending = together(
 )
 
 #: What is done about failures.
-ruling = _all(
+ruling = together(
     click.option(
         "--retries", multiple=True, metavar="CLASS=N", help="Repeat failures of a class up to N times: server=10."
     ),
