@@ -288,9 +288,9 @@ def outage(breaker: Breaker, *, fails_s: float, answers_s: float, length_s: floa
     down, up = 10.0, 10.0 + length_s
     wasted, flowing_at, excused = 0, math.inf, True
     coming: list[tuple[float, int, float, bool]] = []
-    now, number, seq = 0.0, itertools.count(), itertools.count()
+    now, sent_last, number, seq = 0.0, 0.0, itertools.count(), itertools.count()
     while now < up + 60.0:
-        start_at = max(now + 0.02, breaker.admit_at(now))
+        start_at = max(now, sent_last + 0.02, breaker.admit_at(now))
         if coming and coming[0][0] <= start_at:
             now, _, sent_at, is_failure = heapq.heappop(coming)
             if is_failure:
@@ -304,6 +304,7 @@ def outage(breaker: Breaker, *, fails_s: float, answers_s: float, length_s: floa
                 continue
             breaker.reserve(now)
             breaker.sent(now)
+            sent_last = now
             fails = down <= now < up
             wasted += fails
             heapq.heappush(coming, (now + (fails_s if fails else answers_s), next(number), now, fails))
