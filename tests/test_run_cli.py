@@ -79,6 +79,20 @@ def test_what_is_wrong_is_said_in_a_sentence_and_leaves_nothing_behind(
         assert [file.name for file in tmp_path.iterdir()] == ["jobs.jsonl"]
 
 
+def test_the_list_of_verbs_fits_a_screen_in_whole_sentences(tmp_path: Path) -> None:
+    listed = command("--help", cwd=tmp_path).stdout.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == len({line.split()[0] for line in listed}) >= 17
+    assert all(len(line) <= 80 and line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_a_verb_that_goes_on_does_not_promise_the_limits_of_a_first_run(tmp_path: Path) -> None:
+    for verb in ("resume", "retry"):
+        said = " ".join(command(verb, "--help", cwd=tmp_path).stdout.split())
+        assert said.count("[default: as in the last run]") == 4
+        assert "by the headers]" not in said
+    assert "by the headers]" in " ".join(command("run", "--help", cwd=tmp_path).stdout.split())
+
+
 @pytest.mark.parametrize("name", ["jobs.xls", "jobs"])
 def test_a_file_whose_suffix_says_nothing_and_that_is_no_json_is_told_how_else_it_could_be_read(
     name: str, tmp_path: Path

@@ -50,7 +50,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.jobfile
 @options.db
 @options.sampling
-@options.running
+@options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
 
@@ -79,7 +79,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     metavar="KEY=VALUE",
     help="With another parameter: max_tokens=16000; repeatable.",
 )
-@options.running
+@options.running_again
 def retry(
     jobfile: Path, db: Path | None, classes: tuple[str, ...], ids: tuple[str, ...], everything: bool, **given: Any
 ) -> int:
