@@ -63,6 +63,18 @@ class Source:
         """How the bytes are read."""
         return self.form or Format.of(self.path.name)
 
+    @property
+    def name(self) -> str:
+        """What messages call the input."""
+        return "the standard input" if self.is_stdin else str(self.path)
+
+    @property
+    def guessed(self) -> str | None:
+        """What to say of the format, if nothing told it."""
+        if self.form or self.label or (Format.told(self.path.name) and not self.is_stdin):
+            return None
+        return f"{self.name} was read as JSON lines; --format csv, tsv or txt reads it otherwise."
+
     def shaper(self) -> Shaper:
         """Return what makes requests of the lines; raises `UsageError` for a default that is no template."""
         if self.files is not None and not self.files.is_dir():
@@ -80,7 +92,7 @@ class Source:
             if sys.stdin.isatty():
                 raise UsageError("- reads the standard input, which is a terminal: pipe the lines in, or name a file.")
             source = sys.stdin.buffer
-        return open_lines(source, self.format, "the standard input" if self.is_stdin else str(self.path), fields)
+        return open_lines(source, self.format, self.name, fields)
 
     def shaping(self) -> str:
         """Return what, beside its bytes, decides how the file's lines become requests: JSON text, compared as it is."""
@@ -147,8 +159,8 @@ class _Lines:
             if not self.bad:
                 yield request
 
-    def check(self, path: Path | str) -> None:
-        """Raise `InputError` if there were bad lines."""
+    def check(self, path: Path | str, guessed: str | None = None) -> None:
+        """Raise `InputError` if there were bad lines. *guessed*: what to say of the format if all of them are bad."""
         if not self.bad:
             return
         if self.without_model == self.count > 1:  # no mistake of the lines, and not to be told of each
@@ -156,9 +168,10 @@ class _Lines:
         plural = "line" if self.bad == 1 else "lines"
         more = f"\n  ... and {self.bad - len(self.shown):,} more" if self.bad > len(self.shown) else ""
         shown = "\n  ".join(self.shown)
+        hint = f"\n{guessed}" if guessed and self.bad == self.count else ""
         raise InputError(
             f"{path}: {self.bad:,} bad {plural} of {self.count:,}; nothing was sent. Mend them, or give "
-            f"--skip-invalid to record them as failed and send the others.\n  {shown}{more}"
+            f"--skip-invalid to record them as failed and send the others.\n  {shown}{more}{hint}"
         )
 
     def _note(self, error: LineError) -> None:
@@ -193,7 +206,7 @@ def load(
         while chunk := list(islice(requests, CHUNK)):
             incoming.add(chunk)
             look_up()
-        lines.check(source.label or source.path)
+        lines.check(source.label or source.name, source.guessed)
         watcher.check()  # an interrupt ends a pipe too, which then looks like its end
         return incoming.complete(_job(source, reader.fingerprint, clock))
     except BaseException:
@@ -224,8 +237,9 @@ def _same_job(conn: sqlite3.Connection, source: Source, on_change: str | None) -
     row = conn.execute("SELECT input_path FROM job WHERE succeeded > 0").fetchone()
     if row is None or on_change is not None or Path(row[0]).name == Path(_input_name(source)).name:
         return
+    (store,) = (path for _, name, path in conn.execute("PRAGMA database_list") if name == "main")
     raise InputError(
-        f"The store holds the answers of {row[0]}, not of {_input_name(source)}. Give the new job file a store of its own with "
+        f"The store {store} holds the answers of {row[0]}, not of {_input_name(source)}. Give the new job file a store of its own with "
         "--db, or --on-change keep if it is the same job under a new name."
     )
 

@@ -162,7 +162,10 @@ class PlainLines(Silent):
 
 def _word(value: Any) -> str:
     words: dict[Any, str] = {None: "-", True: "yes", False: "no"}
-    return words[value] if value is None or isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return words[value]
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(char.isspace() or char in '"=' for char in text) else text
 
 
 class JsonLines(PlainLines):

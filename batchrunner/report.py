@@ -69,9 +69,9 @@ def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, e
     """Return what a run says before it sends anything."""
     limits = settings.limits
     rate = f"at most {limits.rate}" if limits.rate else "rate limits as the endpoint says (--rpm)"
-    done = f", {totals.requests - totals.pending:,} done before" if totals.requests > totals.pending else ""
+    left = f", {totals.pending:,} of them to send" if totals.pending < totals.requests else ""
     requests = "1 request" if totals.requests == 1 else f"{totals.requests:,} requests"
-    lines = [f"{store}: {requests}{done}; {endpoint}; {rate}, at most {limits.cap:,} in flight"]
+    lines = [f"{store}: {requests}{left}; {endpoint}; {rate}, at most {limits.cap:,} in flight"]
     if settings.first is not None:
         lines.append(f"only the first {settings.first:,} lines")
     if choice := _choice(settings.sampling):
@@ -127,6 +127,8 @@ def closing(report: Report, name: str) -> str:
             f"this run: {counts.sent:,} calls, {counts.retries:,} to be repeated{refused}; "
             f"{counts.input_tokens:,} input and {counts.output_tokens:,} output tokens"
         )
+    elif report.imported is not None and not report.imported.requests:
+        lines.append(f"{name} holds no requests")
     elif not totals.pending and report.ending == "finished":
         lines.append("nothing was left to send")
     return "\n".join(lines + report.waits + _next(report, name))

@@ -44,6 +44,8 @@ class Stopper:
 
     def wish(self, number: int) -> None:
         """Act on a signal *number*."""
+        if number == signal.SIGHUP and self.stopped():
+            return  # a terminal that closes hangs up more than once, the kernel and then the shell: nobody insists
         self.wishes += 1
         if self.code is None:
             self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED

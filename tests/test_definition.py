@@ -71,7 +71,7 @@ def test_a_whole_definition_is_read(tmp_path: Path) -> None:
         ("request = 3", 1, "must be a table"),
         ("[request]\nmax_tokns = 3", 2, '(did you mean "max_tokens"?)'),
         ("[request]\nmax_tokens = 0", 2, "request.max_tokens"),
-        ("[request]\nmodel = 4", 2, "request.model"),
+        ("[request]\nmodel = 4", 2, "request.model is wrong: model must be a string, not an integer"),
         ("[request]\nmessages = []", 2, "messages"),
         ("[request]\nmetadata = {user_id = 2026-11-22}", 2, "a date"),
         ("[request]\ntop_p = inf", 2, "inf or nan"),

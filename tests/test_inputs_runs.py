@@ -105,7 +105,7 @@ async def test_bad_rows_of_a_table_are_told_apart(tmp_path: Path) -> None:
     found = rows(tmp_path / "jobs.db", "SELECT line, error_message FROM requests WHERE state = 'failed' ORDER BY line")
     assert found == [
         (3, "row 2: 1 cell, but the header has 2"),
-        (4, "row 3: not UTF-8: byte 0xe9 in the column 'q'"),
+        (4, "row 3: not UTF-8: byte 0xe9 in the column 'q': save the file as UTF-8"),
         (7, "row 5: 1 cell, but the header has 2"),
     ]
 

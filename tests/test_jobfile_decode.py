@@ -53,7 +53,7 @@ def test_strict_json_is_taken(data: bytes, value: Any) -> None:
 
 def test_bytes_that_are_not_utf8_are_named_with_their_place() -> None:
     error = refusal(b'{"prompt": "caf\xe9"}')
-    assert error.cause == "not UTF-8: byte 0xe9 at byte 16 of the line"
+    assert error.cause == "not UTF-8: byte 0xe9 at byte 16 of the line: save the file as UTF-8"
     assert error.offset == 1015
 
 

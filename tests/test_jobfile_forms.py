@@ -119,7 +119,7 @@ def test_text_has_a_prompt_on_each_line_that_is_not_blank() -> None:
     lines = list(open_lines(io.BytesIO(b'"hi" \xc3\xa9\r\n\n \n{}\n\xff\na\0b'), Format.TXT, "a.txt", None))
     assert [json.loads(line.data) for line in lines if not line.fault] == ['"hi" é', "{}"]
     assert [(line.number, line.fault) for line in lines if line.fault] == [
-        (5, "not UTF-8: byte 0xff at byte 1 of the line"),
+        (5, "not UTF-8: byte 0xff at byte 1 of the line: save the file as UTF-8"),
         (6, "a NUL byte: the file is damaged or not text"),
     ]
 

@@ -368,7 +368,7 @@ def test_a_setting_that_is_not_strict_json_is_a_text(value: str) -> None:
     ("setting", "message"),
     [
         ("max_token=5", 'did you mean "max_tokens"'),
-        ("temperature", "write key=value"),
+        ("temperature", "write key=value, such as max_tokens=2000"),
         ("messages=[]", "no parameter"),
         ("=5", "no parameter"),
     ],

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 from io import StringIO
 from typing import Any
 
@@ -44,6 +45,18 @@ def test_plain_lines_are_key_value_pairs_with_rate_and_time_left(monkeypatch: py
     assert fields["rate_per_s"] == "2.0"  # 60 in 30 s
     assert fields["eta_s"] == "15"  # 30 are left
     assert fields["elapsed_s"] == "30"
+
+
+def test_a_value_of_several_words_stands_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
+    out = StringIO()
+    lines = PlainLines(out, every_s=0)
+    lines.start(snapshot())
+    monkeypatch.setattr("time.monotonic", lambda: 101.0)
+    lines.tick(snapshot(held_by='output "tokens" 94 % of 400k/min'))
+    words = shlex.split(out.getvalue())
+    assert 'held_by=output "tokens" 94 % of 400k/min' in words
+    assert all("=" in word for word in words)
 
 
 def test_json_lines_are_objects_also_for_notes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def test_a_run_on_the_way_back_to_the_real_endpoint_is_refused(tmp_path: Path) -
         (["resume", "jobs.jsonl"], 2, "no store"),
         (["retry", "jobs.jsonl", "--all", "--id", "x"], 2, "--all"),
         (["run", "jobs.jsonl", "--frobnicate"], 2, "--frobnicate"),
+        (["run", "jobs.jsonl", "--set", "top"], 2, "such as max_tokens=2000"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -76,6 +77,63 @@ def test_what_is_wrong_is_said_in_a_sentence_and_leaves_nothing_behind(
     assert "Traceback" not in done.stderr
     if code == 2 and "--base-url" not in args:  # the address is looked at when the lines are stored
         assert [file.name for file in tmp_path.iterdir()] == ["jobs.jsonl"]
+
+
+def test_the_list_of_verbs_fits_a_screen_in_whole_sentences(tmp_path: Path) -> None:
+    listed = command("--help", cwd=tmp_path).stdout.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == len({line.split()[0] for line in listed}) >= 17
+    assert all(len(line) <= 80 and line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+def test_a_verb_that_goes_on_does_not_promise_the_limits_of_a_first_run(tmp_path: Path) -> None:
+    for verb in ("resume", "retry"):
+        said = " ".join(command(verb, "--help", cwd=tmp_path).stdout.split())
+        assert said.count("[default: as in the last run]") == 4
+        assert "by the headers]" not in said
+    assert "by the headers]" in " ".join(command("run", "--help", cwd=tmp_path).stdout.split())
+
+
+@pytest.mark.parametrize("name", ["jobs.xls", "jobs"])
+def test_a_file_whose_suffix_says_nothing_and_that_is_no_json_is_told_how_else_it_could_be_read(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("id,q\na,one\n", encoding="utf-8")
+    done = command("run", name, "--prompt", "{q}", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert done.code == 2
+    assert f"{name} was read as JSON lines" in done.stderr
+    assert "--format csv" in done.stderr
+
+
+def test_bad_lines_of_a_file_that_is_json_lines_by_its_name_are_not_put_down_to_the_format(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text("id,q\na,one\n", encoding="utf-8")
+    done = command("run", "jobs.jsonl", "--prompt", "{q}", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert done.code == 2
+    assert "--format" not in done.stderr
+
+
+def test_an_empty_job_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text("\n", encoding="utf-8")
+    done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert done.code == 0
+    assert "jobs.jsonl holds no requests" in done.stderr
+
+
+def test_a_job_file_beside_another_one_of_its_name_is_told_whose_the_store_is(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["one"])
+    (tmp_path / "jobs.txt").write_text("two\n", encoding="utf-8")
+    assert command("run", "jobs.jsonl", "--model", MODEL, "--simulate", cwd=tmp_path).code == 0
+    done = command("run", "jobs.txt", "--model", MODEL, "--simulate", cwd=tmp_path)
+    assert done.code == 2
+    assert f"The store {tmp_path / 'jobs.db'} holds the answers of" in done.stderr
+
+
+def test_bad_lines_that_were_just_recorded_do_not_count_as_done_before(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('"one"\nnonsense\n"two"\n', encoding="utf-8")
+    done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "--skip-invalid", cwd=tmp_path)
+    assert done.code == 1
+    assert "jobs.db: 3 requests, 2 of them to send;" in done.stderr
+    again = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "--skip-invalid", cwd=tmp_path)
+    assert "to send" not in again.stderr.partition("nothing was left")[0]
 
 
 def test_an_unusable_store_is_left_as_it_is(tmp_path: Path) -> None:

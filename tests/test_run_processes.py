@@ -143,6 +143,21 @@ def test_sigterm_drains_and_says_so_by_its_exit_code(tmp_path: Path) -> None:
         assert sum(ledger.paid.values()) == rows(path.with_suffix(".db"), "SELECT succeeded FROM job")[0][0]
 
 
+def test_a_closed_terminal_hangs_up_twice_and_still_pays_for_nothing_in_vain(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}" for i in range(500)])
+    with simulator_thread("latency=0.5") as (url, ledger):
+        run = start(path, url)
+        ledger.wait_until(lambda ledger: ledger.ends > SLOTS)
+        run.signal(signal.SIGHUP)
+        run.wait_for_note("stopping")
+        run.signal(signal.SIGHUP)  # the kernel does it, and then the shell once more
+        run.finish()
+        assert run.code == 143, run.stderr
+        assert "cancelling" not in run.stderr
+        assert sum(ledger.paid.values()) == rows(path.with_suffix(".db"), "SELECT succeeded FROM job")[0][0]
+    assert possible_duplicates(path) == Counter()
+
+
 def test_a_drain_that_is_over_cancels_what_is_still_in_flight(tmp_path: Path) -> None:
     path = job_file(tmp_path / "jobs.jsonl", [f"[[sim:delay=300]] slow {i}" for i in range(SLOTS)])
     with simulator_thread() as (url, ledger):

@@ -380,6 +380,13 @@ def test_a_run_that_still_reads_its_job_file_obeys_stop(tmp_path: Path) -> None:
     assert not store.exists()
 
 
+@pytest.mark.parametrize("wrong", ["abc", "0", "1.5"])
+def test_a_limit_that_is_none_is_refused_in_the_words_of_run(tmp_path: Path, wrong: str) -> None:
+    done = typed("tune", job_file(tmp_path / "jobs.jsonl", ["one"]), "--rpm", wrong)
+    assert done.exit_code == Exit.USAGE
+    assert f"'{wrong}' is neither a number of requests per minute nor auto" in done.output
+
+
 async def test_limits_that_come_before_a_run_sends_are_kept_until_it_does(tmp_path: Path) -> None:
     path = tmp_path / "jobs.jsonl"
     store = path.with_suffix(".db")

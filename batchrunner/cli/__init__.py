@@ -7,33 +7,40 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from batchrunner.errors import BatchrunnerError, Exit
 from batchrunner.screen import visible
 
-#: Where each verb lives, in the order that `--help` shows.
+
+class _Verb(NamedTuple):
+    module: str
+    summary: str  #: For the list of verbs: it must fit beside the name on a screen of 80 columns.
+
+
+_HOME = "batchrunner.cli."
+#: Where each verb lives and what it does, in the order that `--help` shows.
 _VERBS = {
-    "run": "batchrunner.cli.run",
-    "resume": "batchrunner.cli.run",
-    "retry": "batchrunner.cli.run",
-    "status": "batchrunner.cli.status",
-    "errors": "batchrunner.cli.errors",
-    "show": "batchrunner.cli.show",
-    "export": "batchrunner.cli.export",
-    "runs": "batchrunner.cli.runs",
-    "tune": "batchrunner.cli.tune",
-    "pause": "batchrunner.cli.tune",
-    "unpause": "batchrunner.cli.tune",
-    "stop": "batchrunner.cli.tune",
-    "rules": "batchrunner.cli.rules",
-    "simulate": "batchrunner.cli.simulate",
-    "init": "batchrunner.cli.init",
-    "check": "batchrunner.cli.check",
-    "models": "batchrunner.cli.models",
-    "completion": "batchrunner.cli.completion",
+    "run": _Verb(_HOME + "run", "Send every request and save the answers; again: go on."),
+    "resume": _Verb(_HOME + "run", "Go on from the store alone, with the limits of the last run."),
+    "retry": _Verb(_HOME + "run", "Put failed requests back and run."),
+    "status": _Verb(_HOME + "status", "Show how far it is and what to do next."),
+    "errors": _Verb(_HOME + "errors", "Show what failed, why, and the command that mends it."),
+    "show": _Verb(_HOME + "show", "Show one request whole, with each attempt and the answer."),
+    "export": _Verb(_HOME + "export", "Write the answers as CSV or JSON lines."),
+    "runs": _Verb(_HOME + "runs", "List the runs: when, with which settings, how they ended."),
+    "tune": _Verb(_HOME + "tune", "Give a run that works other limits."),
+    "pause": _Verb(_HOME + "tune", "Let a run that works send nothing new for a while."),
+    "unpause": _Verb(_HOME + "tune", "Let a paused run go on."),
+    "stop": _Verb(_HOME + "tune", "Stop a run as a Ctrl-C would, from another terminal."),
+    "rules": _Verb(_HOME + "rules", "Show what is done about each class of failures."),
+    "simulate": _Verb(_HOME + "simulate", "Serve a stand-in for the Messages API on this machine."),
+    "init": _Verb(_HOME + "init", "Write a commented job definition."),
+    "check": _Verb(_HOME + "check", "Find all that is wrong before it costs anything."),
+    "models": _Verb(_HOME + "models", "List the models that the endpoint offers."),
+    "completion": _Verb(_HOME + "completion", "Print the script that makes a shell complete verbs."),
 }
 
 
@@ -46,8 +53,13 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _VERBS:
             return None
-        command = getattr(importlib.import_module(_VERBS[cmd_name]), cmd_name)
+        command = getattr(importlib.import_module(_VERBS[cmd_name].module), cmd_name)
         return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the verbs, each in a whole sentence, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, verb.summary) for name, verb in _VERBS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

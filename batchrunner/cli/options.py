@@ -223,3 +223,12 @@ running = together(
     ),
     sending,
 )
+
+
+def running_again(function: F) -> F:
+    """Give *function* the options of `running`, for a verb that goes on: what is not given is as in the last run."""
+    function = running(function)
+    for option in getattr(function, "__click_params__", ()):
+        if option.name in {"rpm", "concurrency", "max_outage_s", "timeout_s"}:
+            option.help = f"{option.help.partition('  [default')[0]}  [default: as in the last run]"
+    return function

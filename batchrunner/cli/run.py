@@ -49,7 +49,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.jobfile
 @options.db
 @options.sampling
-@options.running
+@options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
 
@@ -63,7 +63,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.jobfile
 @options.db
 @selecting
-@options.running
+@options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
 

@@ -32,7 +32,10 @@ class _NumberOrAuto(click.ParamType[int | str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         if value == "auto":
             return "auto"
-        return click.IntRange(min=1).convert(value, param, ctx)
+        try:
+            return click.IntRange(min=1).convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither a number of requests per minute nor auto.", param, ctx)
 
 
 # The names differ from those of `run`: a definition that is named in place of the job file must not stand in for flags.

@@ -173,7 +173,10 @@ def _parameter(name: str) -> Check:
         _json_value(value)
         if name == "system" and not isinstance(value, list):
             _text(value)
-        Defaults(extra={name: value})
+        try:
+            Defaults(extra={name: value})
+        except UsageError as error:
+            raise ValueError(f"is wrong: {error.__cause__ or str(error).rstrip('.')}.") from None
 
     return check
 

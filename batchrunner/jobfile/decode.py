@@ -148,7 +148,7 @@ def _byte(text: str, position: int) -> int:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of the line"
+    return f"not UTF-8: byte 0x{error.object[error.start]:02x} at byte {error.start + 1} of the line: save the file as UTF-8"
 
 
 def _not_json(error: json.JSONDecodeError) -> str:

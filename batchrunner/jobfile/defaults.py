@@ -85,14 +85,14 @@ class Defaults:
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
     """Return the parameters in texts `key=value`, the later one of a key.
 
-    A value that is JSON counts as such, any other as a string: `temperature=0.5`, `thinking={"type":"adaptive"}`,
+    A value that is JSON counts as such, any other as a string: `max_tokens=2000`, `thinking={"type":"adaptive"}`,
     `model=claude-haiku-4-5`. UsageError for a text without `=` and for a key that is no parameter.
     """
     parsed = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f"{shown(setting)} is no setting: write key=value, such as temperature=0.5.")
+            raise UsageError(f"{shown(setting)} is no setting: write key=value, such as max_tokens=2000.")
         _check_key(key)
         parsed[key] = _value(value)
     return parsed

@@ -24,9 +24,15 @@ class Format(StrEnum):
     @classmethod
     def of(cls, name: str) -> "Format":
         """Return the format that the suffix of *name* tells, JSON lines if it tells none."""
+        return cls.told(name) or cls.JSONL
+
+    @classmethod
+    def told(cls, name: str) -> "Format | None":
+        """Return the format that the suffix of *name* tells, None if it tells none."""
         path = PurePath(name)
         suffix = (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
-        return {".csv": cls.CSV, ".tsv": cls.TSV, ".tab": cls.TSV, ".txt": cls.TXT}.get(suffix, cls.JSONL)
+        tables = {".csv": cls.CSV, ".tsv": cls.TSV, ".tab": cls.TSV}
+        return {**tables, ".txt": cls.TXT, ".jsonl": cls.JSONL, ".ndjson": cls.JSONL, ".json": cls.JSONL}.get(suffix)
 
 
 def open_lines(source: PathOrStream, form: Format, name: str, fields: Collection[str] | None) -> LineReader:
@@ -52,7 +58,7 @@ def _prompts(blocks: Iterable[bytes], offset: int, *, as_rows: bool) -> Iterator
             text = line.data.decode()
         except UnicodeDecodeError as error:
             byte = f"byte 0x{line.data[error.start]:02x} at byte {error.start + 1} of the line"
-            yield line._replace(data=b"", fault=f"not UTF-8: {byte}")
+            yield line._replace(data=b"", fault=f"not UTF-8: {byte}: save the file as UTF-8")
             continue
         if "\0" in text:
             yield line._replace(data=b"", fault="a NUL byte: the file is damaged or not text")

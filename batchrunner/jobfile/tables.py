@@ -170,7 +170,7 @@ def _data(header: Sequence[str], cells: Sequence[str]) -> tuple[bytes, str | Non
 
 def _not_utf8(row: dict[str, str | None]) -> str:
     column, char = next((c, char) for c, text in row.items() for char in text or "" if "\ud800" <= char <= "\udfff")
-    return f"not UTF-8: byte 0x{ord(char) - 0xDC00:02x} in the column {shown(column)}"
+    return f"not UTF-8: byte 0x{ord(char) - 0xDC00:02x} in the column {shown(column)}: save the file as UTF-8"
 
 
 def _not_csv(error: csv.Error) -> str:
