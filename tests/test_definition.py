@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchrunner.definition import load_definition
-from batchrunner.definition.places import line_of
+from batchrunner.tomlfile.places import line_of
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.retry import Action, Wait
