@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from batchrunner.model import Attempt, Outcome
 
@@ -72,13 +72,16 @@ async def open_senders(
     concurrency: int = 100,
     insecure: bool = False,
     api_key: str | None = None,
+    auth_token: str | None = None,
+    headers: Mapping[str, str] | None = None,
     client: Any = None,
 ) -> AsyncIterator[Senders]:
     """Open the way to the API; closes it at the end, also after a cancellation.
 
     *base_url*: default as the SDK finds it (`ANTHROPIC_BASE_URL`, a profile, the official address).
     *concurrency*: attempts in flight at most; the process must be allowed that many connections.
-    *insecure*: allow `http://` beyond this machine. *api_key*: default as the SDK finds it.
+    *insecure*: allow `http://` beyond this machine. *api_key*, *auth_token*: default as the SDK finds
+    them. *headers*: sent with every request, in place of the SDK's own of the same names.
     *client*: an SDK client of the caller's own (Bedrock, Vertex, a test's): everything goes through it, nothing is
     added to it, and it stays open.
 
@@ -95,7 +98,9 @@ async def open_senders(
 
     allow_connections(concurrency)
     async with Wire() as wire:
-        client = open_client(base_url, insecure=insecure, api_key=api_key, wire=wire)
+        client = open_client(
+            base_url, insecure=insecure, api_key=api_key, auth_token=auth_token, headers=headers, wire=wire
+        )
         direct = DirectSender(client, wire) if can_send_for(client) else None
         async with client:
             yield Senders(client, SdkSender(client, tells_sent=True), direct, wire.renew)

@@ -43,9 +43,9 @@ def models(as_json: bool, **given: Any) -> None:
     Example:  batchrunner models
               batchrunner models --json | jq -r '.models[].id'
     """
-    from batchrunner.cli.run import endpoint_of
+    from batchrunner.cli.run import endpoints_of
 
-    found, why = _asked(endpoint_of(given))
+    found, why = _asked(endpoints_of(given)[0])
     if found is None:
         from batchrunner.catalogue import as_of
 

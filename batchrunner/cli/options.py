@@ -118,6 +118,23 @@ sampling = _all(
 sending = _all(
     click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
     click.option(
+        "--endpoint",
+        "endpoints",
+        multiple=True,
+        metavar="NAME",
+        help="An endpoint of your configuration (docs/endpoints.md); repeatable: the next one where one fails.",
+    ),
+    click.option(
+        "--api-version", metavar="DATE", help="Send another anthropic-version, for a gateway that wants it: 2023-06-01."
+    ),
+    click.option(
+        "--header",
+        "headers",
+        multiple=True,
+        metavar="'NAME: VALUE'",
+        help="Send this header with every request; repeatable. Never a credential.",
+    ),
+    click.option(
         "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
     ),
     click.option(

@@ -94,4 +94,3 @@ def load_definition(path: Path) -> Definition:
     tables = read_tables(path, check_tables, missing=missing, too_large=": is it the job file?")
     found = Definition(path, path.parent / Path(tables.pop("input")).expanduser())
     return replace(found, **{**tables, "accept": tuple(tables.get("accept", ()))})
-

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from batchrunner.model import Attempt, Decision, ErrorClass, Fail, Failure, Outcome, Retry
@@ -27,12 +28,23 @@ NOTHING = Lesson()
 class Judge:
     """One run's judgement. Keeps only what the run as a whole has seen."""
 
-    def __init__(self, rules: Rules, *, accept: frozenset[ErrorClass], official: bool, rng: random.Random) -> None:
-        """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final."""
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        accept: frozenset[ErrorClass],
+        official: bool,
+        rng: random.Random,
+        others: Iterable[bool] = (),
+    ) -> None:
+        """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final.
+
+        *others*: the same of each further endpoint.
+        """
         self._rules = rules
         self._accept = accept
         self._rng = rng
-        self._halts = HaltWatch(official=official)
+        self._halts = [HaltWatch(official=one) for one in (official, *others)]
         self._refusals = RefusalWatch()
 
     def judge(
@@ -45,7 +57,7 @@ class Judge:
         if not isinstance(outcome, Failure):
             outcome = judge(outcome, self._accept)
         if not isinstance(outcome, Failure):
-            self._halts.succeeded()
+            self._halts[attempt.endpoint].succeeded()
             self._refusals.succeeded(attempt)
             return outcome, None
         decision = decide(outcome, attempt, self._rules, now, self._rng)
@@ -54,7 +66,7 @@ class Judge:
                 decision = self._refused(attempt, outcome, now, lesson, alone=alone, counted=decision.counted)
         elif lesson.excused and self._rules[outcome.error_class].action is Action.RETRY:
             decision = Retry(max(now, lesson.retry_at), counted=False)
-        decision = self._halts.review(outcome, decision, now)
+        decision = self._halts[attempt.endpoint].review(outcome, decision, now)
         if isinstance(decision, Fail):
             self._refusals.forget(attempt)
         return outcome, decision

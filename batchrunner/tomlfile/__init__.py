@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from batchrunner.api.redact import without_keys
 from batchrunner.errors import UsageError
 from batchrunner.tomlfile.checks import ProblemError
 from batchrunner.tomlfile.places import line_of
@@ -31,7 +32,9 @@ def read_tables(
         check(tables)
     except ProblemError as problem:
         line = line_of(text, problem.key)
-        raise UsageError(f"{path}{f', line {line}' if line else ''}: {problem}") from None
+        # What stands in the wrong place may be a key.
+        said = without_keys(str(problem))
+        raise UsageError(f"{path}{f', line {line}' if line else ''}: {said}") from None
     return tables
 
 
