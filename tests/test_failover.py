@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from batchrunner.report import Job, Report, closing
 from batchrunner.runner import run
 from batchrunner.settings import Limits, RunSettings
 from batchrunner.simulator import Simulator, parse_spec
+from batchrunner.simulator.faults import FAULTS
 from batchrunner.simulator.server import serve
 from running import KEY, MODEL, WatchedLedger, job_file, right_answers, rows, simulator
 
@@ -62,6 +64,23 @@ async def mortal(spec: str) -> AsyncIterator[tuple[str, WatchedLedger, anyio.Eve
         dying.set()
 
 
+class Picky(Simulator):
+    """Knows a single model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(parse_spec("latency=0.01"))
+        self.model = model
+
+    def _fault(self, call: Any) -> tuple[str, Any]:
+        return super()._fault(call) if call.params["model"] == self.model else ("404_model", FAULTS["404_model"])
+
+
+@asynccontextmanager
+async def offering(model: str) -> AsyncIterator[str]:
+    async with serve(Picky(model)) as url:
+        yield url
+
+
 def by_name(report: Report) -> dict[str, dict[str, object]]:
     return {one["name"]: one for one in report.endpoints}
 
@@ -104,3 +123,82 @@ async def test_a_dead_key_and_a_crash_half_way_cost_no_request(tmp_path: Path) -
     assert "given up: " in said
     assert "was down for" in said
     assert json.loads(rows(store, "SELECT endpoints FROM runs")[0][0])[0]["state"] == "given up"
+
+
+async def test_the_run_halts_only_when_no_endpoint_is_left_and_says_what_happened_at_each(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["one", "two", "three"])
+    async with simulator("key=another") as (first, seen), simulator("402=1") as (second, _):
+        report = await sent(path, endpoint("main", first), endpoint("relay", second))
+    assert (report.ending, report.exit_code, report.totals.pending) == ("halted", 3, 3)
+    assert seen.arrivals <= 3
+    assert report.reason is not None
+    assert report.reason.startswith("No endpoint is left. main: ")
+    assert "(authentication); relay: billing_error: There is an issue with your payment method" in report.reason
+    assert rows(path.with_suffix(".db"), "SELECT sum(counted) FROM attempts") == [(0,)]
+
+
+async def test_an_endpoint_that_comes_back_takes_over_again(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}." for i in range(60)])
+    # The first is down for six seconds; the second alone would need half a minute for what is left.
+    settings = RunSettings(limits=Limits(concurrency=2))
+    async with simulator("latency=0.02,outage=0..6") as (first, _), simulator("latency=1") as (second, spare):
+        report = await sent(path, endpoint("main", first), endpoint("spare", second), settings=settings)
+    told = by_name(report)
+    assert (report.totals.succeeded, report.totals.failed) == (60, 0)
+    assert told["main"]["state"] == "in use"
+    assert told["main"]["outages"] == 1
+    assert 3 < float(str(told["main"]["down_s"])) < 12
+    assert spare.paid.total() == told["spare"]["answered"]
+    assert int(str(told["main"]["answered"])) > int(str(told["spare"]["answered"])) > 2
+
+
+async def test_each_endpoint_has_its_own_names_of_models(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["one", "two"])
+    theirs = f"{MODEL}-20251001"
+    async with simulator("403=1") as (first, _), offering(theirs) as second:
+        report = await sent(path, endpoint("main", first), endpoint("relay", second, models={MODEL: theirs}))
+    assert report.totals.succeeded == 2
+    models = rows(path.with_suffix(".db"), "SELECT DISTINCT model FROM results")
+    assert models == [(theirs,)]
+
+
+async def test_a_model_that_one_endpoint_lacks_goes_to_the_next_and_the_others_stay(tmp_path: Path) -> None:
+    other = "claude-sonnet-4-6"
+    lines = [{"id": f"h{i}", "prompt": f"{i}"} for i in range(5)]
+    lines += [{"id": f"s{i}", "prompt": f"{i}", "model": other} for i in range(5)]
+    path = job_file(tmp_path / "jobs.jsonl", lines)
+    async with offering(MODEL) as first, simulator() as (second, _):
+        report = await sent(path, endpoint("small", first), endpoint("large", second))
+    assert report.totals.succeeded == 10
+    served = rows(
+        path.with_suffix(".db"),
+        "SELECT substr(custom_id, 1, 1), endpoint, count(*) FROM requests JOIN attempts USING (seq)"
+        " WHERE outcome = 'success' GROUP BY 1, 2 ORDER BY 1",
+    )
+    assert served == [("h", "small", 5), ("s", "large", 5)]
+    assert "sonnet-4: not_found_error" in str(by_name(report)["small"]["reason"])
+
+
+async def test_a_mistake_in_every_row_is_no_reason_to_try_it_elsewhere(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"{i}" for i in range(40)])
+    async with simulator("400=1") as (first, _), simulator() as (second, spare):
+        report = await sent(path, endpoint("main", first), endpoint("spare", second))
+    assert (report.ending, spare.arrivals) == ("halted", 0)
+    assert report.reason is not None
+    assert "all failed alike" in report.reason
+
+
+async def test_the_stricter_limit_of_run_and_endpoint_holds(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"{i}" for i in range(12)])
+    async with simulator("latency=0.05,concurrency=2") as (url, ledger):
+        report = await sent(path, endpoint("small", url, limits=Limits(concurrency=2)))
+    assert (report.totals.succeeded, ledger.arrivals) == (12, 12)
+
+
+@pytest.mark.parametrize("error_class", [ErrorClass.INVALID, ErrorClass.SCHEMA])
+def test_what_the_request_is_to_blame_for_is_not_the_endpoints(error_class: ErrorClass) -> None:
+    from batchrunner.model import Failure
+    from batchrunner.policy.failover import is_of_endpoint
+
+    assert not is_of_endpoint(Failure(error_class, "wrong"))
+    assert is_of_endpoint(Failure(ErrorClass.BILLING, "empty"))
