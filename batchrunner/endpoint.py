@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from batchrunner.api.redact import SecretText, names_credential
 from batchrunner.api.routes import Renaming, Routes
 from batchrunner.api.sender import Sender, Senders, open_senders
 from batchrunner.errors import HaltError, UsageError
@@ -162,8 +163,6 @@ def credential_of(endpoint: Endpoint) -> dict[str, str]:
 
 def _refuse_stray_credentials(endpoint: Endpoint) -> None:
     """The SDK sends these headers to every address, also those of another account."""
-    from batchrunner.api.redact import names_credential
-
     lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n")
     if any(names_credential(line.partition(":")[0]) for line in lines):
         raise HaltError(
@@ -179,5 +178,5 @@ def headers_of(endpoint: Endpoint) -> dict[str, str]:
         variable = value.removeprefix(FROM_ENVIRONMENT)
         if variable != value and not os.environ.get(variable):
             raise HaltError(f"The endpoint {endpoint.name} takes its header {name} from {variable}, which is not set.")
-        found[name] = value if variable == value else os.environ[variable]
+        found[name] = value if variable == value else SecretText(os.environ[variable])
     return found

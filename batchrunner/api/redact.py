@@ -31,6 +31,12 @@ def without_surrogates(text: str) -> str:
     return _SURROGATES.sub("\ufffd", text)
 
 
+class SecretText(str):
+    """A value that must not be shown, whatever the header that carries it is called."""
+
+    __slots__ = ()
+
+
 def names_credential(header: str) -> bool:
     """Whether a header of that name carries a credential: `Authorization`, `X-Api-Key`, `Cookie`, ..."""
     return bool(_CREDENTIAL_NAMES.search(header))
@@ -39,6 +45,11 @@ def names_credential(header: str) -> bool:
 def looks_like_key(text: str) -> bool:
     """Whether *text* is, or holds, something that looks like a key or a token."""
     return without_keys(text) != text or bool(_OPAQUE.fullmatch(text.strip()))
+
+
+def without_opaque(text: str) -> str:
+    """Return *text* without anything that looks like a credential or could be one: for what stands in the wrong place."""
+    return re.sub(rf"(?<!\S)\W?{_OPAQUE.pattern}", _REMOVED, without_keys(text))
 
 
 def without_keys(text: str, secrets: Iterable[str] = ()) -> str:

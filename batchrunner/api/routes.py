@@ -29,6 +29,11 @@ class Routes:
         """The SDK's client of the first endpoint."""
         return self._opened[0].client
 
+    @property
+    def secrets(self) -> Sequence[str]:
+        """What must not be shown of the first endpoint."""
+        return self._opened[0].secrets
+
     async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
         """Send *attempt* to its endpoint; see `Sender.send`."""
         return await self._senders[attempt.endpoint].send(attempt, on_sent)

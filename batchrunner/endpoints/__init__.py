@@ -26,7 +26,7 @@ def named_endpoints(
     for name in names:
         if name not in tables:
             known = ", ".join(sorted(tables)) or "none"
-            raise UsageError(f"{path} has no endpoint {name!r}{nearest(name, tables)}. It has: {known}.")
+            raise UsageError(f"{path} has no endpoint {name!r}{nearest(name, frozenset(tables))}. It has: {known}.")
     if len(set(names)) < len(names):
         raise UsageError("The same endpoint is named twice.")
     return tuple(_endpoint(name, tables[name]) for name in names)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchrunner.api.address import OFFICIAL_URL, check_base_url, is_official_url
-from batchrunner.api.redact import looks_like_key, names_credential
+from batchrunner.api.redact import looks_like_key, names_credential, without_keys
 from batchrunner.endpoint import FROM_ENVIRONMENT
 from batchrunner.errors import UsageError
 from batchrunner.settings import LARGEST_CONCURRENCY
@@ -120,6 +120,12 @@ def _check_models(place: Place, models: Mapping[str, Any]) -> None:
         check_value((*place, name), _plain, value)
 
 
+def _address(value: Any) -> None:
+    text(value)
+    if without_keys(value) != value:  # a long number in a path is somebody's account
+        raise ValueError(_NO_KEY)
+
+
 def _plain(value: Any) -> None:
     text(value)
     if looks_like_key(value):
@@ -147,7 +153,7 @@ def check_version(value: Any) -> None:
 
 
 _VALUES: Mapping[str, Check] = {
-    "base_url": _plain,
+    "base_url": _address,
     "key_env": _variable,
     "api_version": check_version,
     "insecure": switch,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from batchrunner.api.redact import without_keys
+from batchrunner.api.redact import without_opaque
 from batchrunner.errors import UsageError
 from batchrunner.tomlfile.checks import ProblemError
 from batchrunner.tomlfile.places import line_of
@@ -33,7 +33,7 @@ def read_tables(
     except ProblemError as problem:
         line = line_of(text, problem.key)
         # What stands in the wrong place may be a key.
-        said = without_keys(str(problem))
+        said = without_opaque(str(problem))
         raise UsageError(f"{path}{f', line {line}' if line else ''}: {said}") from None
     return tables
 
