@@ -21,7 +21,7 @@ LEVELS = (
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
     {"definition", "endpoints"},
-    {"dispatcher", "preflight", "holding", "destinations"},
+    {"dispatcher", "preflight", "holding", "destinations", "doctor"},
     {"keeping"},
     {"assembly"},
     {"report", "retuning"},

@@ -145,8 +145,8 @@ sending = _all(
     ),
 )
 
-#: How a run goes about it. None of these is part of a request's identity.
-running = _all(
+#: What a run may take at most.
+limits = _all(
     click.option("--rpm", metavar="N|auto", help="At most so many requests a minute.  [default: auto, by the headers]"),
     click.option("--rate", metavar="N/PERIOD", help="The same for another period: 600/10s."),
     click.option("--itpm", metavar="N|auto", help="At most so many input tokens a minute: 400000, 400k, 2M."),
@@ -160,6 +160,11 @@ running = _all(
         type=click.IntRange(1, 10_000),
         help="At most so many calls in flight.  [default: as rate and latency ask for, at most 500]",
     ),
+)
+
+#: How a run goes about it. None of these is part of a request's identity.
+running = _all(
+    limits,
     click.option(
         "--max-outage",
         "max_outage_s",

@@ -203,7 +203,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
-        limits=_limits(given, last),
+        limits=limits_of(given, last),
         rules=with_retries(rules, given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
@@ -214,7 +214,8 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     )
 
 
-def _limits(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+def limits_of(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+    """Return the limits by the options of `options.limits`: what is *given*, else what the *last* run had."""
     from batchrunner.settings import Limits, parse_rate, parse_tokens
 
     names_rate = given["rpm"] or given["rate"]
