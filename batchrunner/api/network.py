@@ -76,6 +76,8 @@ async def _resolve(host: str, port: int) -> Step:
         remedy = "is the address written rightly, and does this machine have a network and a name server?"
         return Step("dns", ok=False, text=f"{host} has no address: {_said(error)}", remedy=remedy)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if addresses == [host]:
+        return Step("dns", ok=True, text=f"{host} is an address and needs no name server")
     more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
     return Step("dns", ok=True, text=f"{host} is {addresses[0]}{more}, found in {_ms(begun)}")
 

@@ -12,7 +12,7 @@ import click
 from batchrunner.cli import options
 from batchrunner.cli.names import find_store
 from batchrunner.cli.ping import diagnosis_lines, pinged
-from batchrunner.cli.showing import as_json_option, reader_may_leave, say
+from batchrunner.cli.showing import as_json_option, many, reader_may_leave, say
 from batchrunner.errors import Exit, UsageError
 from batchrunner.screen import count, visible
 
@@ -88,7 +88,7 @@ def check(jobfile: Path, db: Path | None, as_json: bool, ping: bool, **given: An
 
 def _lines(found: "Examination", name: str, *, sent: bool) -> Iterator[str]:
     facts = found.facts
-    yield _labelled("input", f"{name}: {_many(found.lines, 'line')}, {count(found.input_bytes)} bytes")
+    yield _labelled("input", f"{name}: {many(found.lines, 'line')}, {count(found.input_bytes)} bytes")
     yield _labelled("requests", f"{count(found.requests)}; {_models(found)}")
     tokens = f"about {count(found.input_tokens)} of input (by size), at most {count(found.max_output_tokens)} of output"
     yield _labelled("tokens", tokens)
@@ -102,7 +102,7 @@ def _lines(found: "Examination", name: str, *, sent: bool) -> Iterator[str]:
     if found.bad_lines:
         yield ""
         shown = f", the first {len(found.shown_lines)}" if found.bad_lines > len(found.shown_lines) else ""
-        yield f"{_many(found.bad_lines, 'line')} cannot be sent{shown}:"
+        yield f"{many(found.bad_lines, 'line')} cannot be sent{shown}:"
         for text in found.shown_lines:
             yield f"  {visible(text)}"
     for position, finding in enumerate(found.findings):
@@ -115,7 +115,7 @@ def _lines(found: "Examination", name: str, *, sent: bool) -> Iterator[str]:
     warnings = found.as_json()["warnings"]
     verdict = "nothing stands in the way of a run" if not found.errors else "a run would not go well"
     verdict += "" if sent else "; nothing was sent"
-    yield f"{_many(found.errors, 'error')}, {_many(warnings, 'warning')}: {verdict}"
+    yield f"{many(found.errors, 'error')}, {many(warnings, 'warning')}: {verdict}"
 
 
 def _finding(finding: "Finding") -> str:
@@ -129,7 +129,7 @@ def _at(finding: "Finding") -> str:
         return ""
     more = ", ..." if finding.count > len(finding.lines) else ""
     where = f"line{'' if finding.count == 1 else 's'} {', '.join(map(str, finding.lines))}{more}"
-    return f" ({where})" if finding.count <= len(finding.lines) else f" ({_many(finding.count, 'line')}: {where[6:]})"
+    return f" ({where})" if finding.count <= len(finding.lines) else f" ({many(finding.count, 'line')}: {where[6:]})"
 
 
 def _models(found: "Examination") -> str:
@@ -145,10 +145,6 @@ def _store(state: dict[str, Any], disk: dict[str, int]) -> str:
         return f"{state['path']}: {'unusable' if state['exists'] else 'none yet'}{room}"
     done = ", ".join(f"{count(state[name])} {name}" for name in ("succeeded", "failed", "pending"))
     return f"{state['path']}: {done}{' (simulated)' if state['simulated'] else ''}{room}"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _labelled(label: str, text: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from batchrunner.cli import options
+from batchrunner.cli.showing import many
 from batchrunner.screen import visible
 
 if TYPE_CHECKING:
@@ -45,4 +46,7 @@ def diagnosis_lines(diagnoses: "Sequence[Diagnosis]") -> Iterator[str]:
         for line in diagnosis.lines:
             remedy = f": {line.remedy}" if line.remedy else ""
             yield visible(f"{line.health:<9}{line.area:<11}{line.text}{remedy}")
+        health = [line.health.value for line in diagnosis.lines]
+        told = ", ".join(many(health.count(kind), kind) for kind in ("problem", "warning"))
+        yield f"{told}; {'a run would stop here' if diagnosis.is_sick else 'a run would work here'}"
         yield visible(f"sent: {'; '.join(diagnosis.sent) or 'nothing'}")
