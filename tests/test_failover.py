@@ -14,6 +14,7 @@ from batchrunner.endpoint import Endpoint
 from batchrunner.jobfile import Defaults
 from batchrunner.loading import Source
 from batchrunner.model import ErrorClass
+from batchrunner.policy.window import Rate
 from batchrunner.progress import Silent
 from batchrunner.report import Job, Report, closing
 from batchrunner.runner import run
@@ -22,6 +23,7 @@ from batchrunner.simulator import Simulator, parse_spec
 from batchrunner.simulator.faults import FAULTS
 from batchrunner.simulator.server import serve
 from running import KEY, MODEL, WatchedLedger, job_file, right_answers, rows, simulator
+from virtual import World, numbered, virtual_run
 
 pytestmark = pytest.mark.anyio
 
@@ -193,6 +195,23 @@ async def test_the_stricter_limit_of_run_and_endpoint_holds(tmp_path: Path) -> N
     async with simulator("latency=0.05,concurrency=2") as (url, ledger):
         report = await sent(path, endpoint("small", url, limits=Limits(concurrency=2)))
     assert (report.totals.succeeded, ledger.arrivals) == (12, 12)
+
+
+def test_in_virtual_time_an_outage_of_two_minutes_is_covered_by_the_next_and_wastes_few_calls() -> None:
+    """3,000 requests at 1,200 a minute; the first endpoint is gone from the 30th to the 150th second."""
+    world = World(fallbacks=("latency=lognormal:1..10,rpm=1200,bucket_s=1",))
+    limits = RunSettings(limits=Limits(Rate.parse("1200/min"), 200))
+    figures = virtual_run(
+        numbered(3000), "latency=lognormal:1..10,rpm=1200,bucket_s=1,outage=30..150", limits, world=world
+    )
+    first, second = figures.report.endpoints
+    assert (figures.succeeded, figures.failed) == (3000, 0)
+    assert figures.seconds < 3000 / 20 + 30  # as if nothing had happened, but for the last answers
+    assert first["outages"] == 1
+    assert 110 < first["down_s"] < 130
+    assert first["calls"] - first["answered"] < 150
+    assert second["answered"] > 2000
+    assert first["answered"] + second["answered"] == 3000
 
 
 @pytest.mark.parametrize("error_class", [ErrorClass.INVALID, ErrorClass.SCHEMA])
