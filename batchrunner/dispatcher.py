@@ -224,8 +224,9 @@ class Dispatcher:
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
-        if lesson.excused and lane.is_better_off(ticket.berth):
+        if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
             lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once
+            lane.failed_in_vain(attempt)
         outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
         ticket.berth.settled(lane.name, is_answer=isinstance(outcome, Success), now=now)
         if isinstance(decision, Halt):

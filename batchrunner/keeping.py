@@ -182,7 +182,7 @@ class Keeper:
         name = watched.name
         if opened_at is not None and watched.outage_since is None:
             watched.outage_since, watched.told_at = opened_at, now
-            elsewhere = watched.lane.is_better_off(watched.berth)
+            elsewhere = watched.lane.has_another(watched.berth)
             held = "another one takes over" if elsewhere else "sending is on hold"
             self._note(
                 f"{name}: the endpoint is failing; {held}, one request every few seconds tries it, no "

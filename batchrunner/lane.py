@@ -33,9 +33,14 @@ class Berth:
     limits: Limits = field(default_factory=Limits)  #: The endpoint's own.
     in_flight: int = 0  #: Attempts of the lane that hold a slot there.
 
+    @property
+    def is_down(self) -> bool:
+        """Whether an outage is on there."""
+        return self.limiter.flow.breaker.is_open
+
     def settled(self, lane: str, *, is_answer: bool, now: float) -> None:
         """An attempt of *lane* is over, and the limiter has learnt of it."""
-        self.standing.settled(lane, is_answer=is_answer, is_down=self.limiter.flow.breaker.is_open, now=now)
+        self.standing.settled(lane, is_answer=is_answer, is_down=self.is_down, now=now)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +56,7 @@ class Lane:
     retrying: int = 0  #: Requests that this run put back and has not claimed again yet.
     berth: Berth = field(init=False)  #: In use.
     _turning: anyio.CancelScope | None = None  # of a wait for the berth in use
+    _in_vain: set[int] = field(default_factory=set)  # seq of what an endpoint that is down has failed
     _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
     _after: int = 0
     _fresh: bool = True
@@ -102,14 +108,21 @@ class Lane:
         if self._turning is not None and self._choice() is not self.berth:
             self._turning.cancel()
 
-    def is_better_off(self, berth: Berth) -> bool:
-        """Whether another endpoint than that of *berth* would take the next attempt."""
-        return len(self.berths) > 1 and self._choice() is not berth
+    def failed_in_vain(self, attempt: Attempt) -> None:
+        """An endpoint that is down has failed *attempt*: its request does not try that one again while others answer."""
+        self._in_vain.add(attempt.seq)
+
+    def has_another(self, berth: Berth) -> bool:
+        """Whether an endpoint other than that of *berth* is left and answers."""
+        return any(
+            not (other is berth or other.standing.is_given_up(self.name) or other.is_down) for other in self.berths
+        )
 
     def _choice(self) -> Berth:
         standings = [berth.standing for berth in self.berths]
         breakers = [berth.limiter.flow.breaker for berth in self.berths]
-        chosen = choose(standings, breakers, self.name, self.clock.monotonic())
+        may_probe = not self.due or self.due[0].seq not in self._in_vain
+        chosen = choose(standings, breakers, self.name, self.clock.monotonic(), may_probe=may_probe)
         return self.berth if chosen is None else self.berths[chosen]
 
     async def fill(self, read: ReadQueue) -> bool:
@@ -132,6 +145,8 @@ class Lane:
     def settled(self, attempt: Attempt, retry: Retry | None) -> None:
         """An attempt of this lane is over and committed; *retry* says when its request is due again."""
         self._in_hand.discard(attempt.seq)
+        if retry is None:
+            self._in_vain.discard(attempt.seq)
         if retry is not None:
             self.retrying += 1
             self._note_due(retry.at + _STAMP_S)

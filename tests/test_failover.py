@@ -214,6 +214,18 @@ def test_in_virtual_time_an_outage_of_two_minutes_is_covered_by_the_next_and_was
     assert first["answered"] + second["answered"] == 3000
 
 
+def test_an_endpoint_that_falls_silent_holds_no_more_than_one_request_hostage_at_a_time() -> None:
+    """Nothing comes back from the first within the ten minutes that an answer may take; the second does the work."""
+    limits = RunSettings(limits=Limits(concurrency=20))
+    world = World(fallbacks=("latency=1..3",), at_most_s=7200)
+    figures = virtual_run(numbered(600), "hang=1", limits, world=world)
+    first, second = figures.report.endpoints
+    assert (figures.succeeded, figures.failed) == (600, 0)
+    assert second["answered"] == 600
+    assert first["calls"] <= 20 + 2
+    assert figures.seconds < 600 + 600 + 120  # until it is noticed, and the one request that sees whether it is over
+
+
 @pytest.mark.parametrize("error_class", [ErrorClass.INVALID, ErrorClass.SCHEMA])
 def test_what_the_request_is_to_blame_for_is_not_the_endpoints(error_class: ErrorClass) -> None:
     from batchrunner.model import Failure

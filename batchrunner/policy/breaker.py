@@ -64,9 +64,11 @@ class Breaker:
         return min(next_probe_at, self._trial_at())
 
     def wants_probe(self, now: float) -> bool:
-        """Whether, while others do the work, one request should go out to see if the outage is over."""
-        is_waiting = self.is_open and not self.on_trial and len(self._probes) < _MOST_PROBES
-        return is_waiting and now >= self._next_probe_at
+        """Whether, while others do the work, one request should go out to see if the outage is over.
+
+        One at a time: where nothing is answered for minutes, each is as long in coming back.
+        """
+        return self.is_open and not self.on_trial and not self._probes and now >= self._next_probe_at
 
     def reserve(self, now: float) -> bool:
         """A start is admitted: while the breaker is open it is the next probe, or begins a trial; True if it does."""

@@ -84,14 +84,16 @@ class Standing:
         }
 
 
-def choose(standings: Sequence[Standing], breakers: Sequence[Breaker], lane: str, now: float) -> int | None:
+def choose(
+    standings: Sequence[Standing], breakers: Sequence[Breaker], lane: str, now: float, *, may_probe: bool = True
+) -> int | None:
     """Return which endpoint *lane* uses next, by its place in the order; None when none is left.
 
     The first that is neither given up nor down. One that is down gets a request now and then, to see whether it
-    answers; if all are down, the one whose turn comes first.
+    answers, though not one that has tried it in vain (*may_probe*); if all are down, the one whose turn comes first.
     """
     left = [i for i, standing in enumerate(standings) if not standing.is_given_up(lane)]
     for i in left:
-        if not breakers[i].is_open or breakers[i].wants_probe(now):
+        if not breakers[i].is_open or (may_probe and breakers[i].wants_probe(now)):
             return i
     return min(left, key=lambda i: breakers[i].admit_at(now), default=None)
