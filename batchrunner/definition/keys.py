@@ -74,7 +74,7 @@ def _check_known(place: tuple[str, ...], known: frozenset[str]) -> None:
         raise ProblemError(
             place,
             f"{key} does not belong into a definition: whoever wrote the file would decide where your key goes. "
-            "The address comes from ANTHROPIC_BASE_URL or --base-url, the key from ANTHROPIC_API_KEY.",
+            "The address comes from ANTHROPIC_BASE_URL, --base-url or --endpoint, the key from ANTHROPIC_API_KEY.",
         )
     if key.lower().replace("-", "_") in {"allow_files", "files"}:
         raise ProblemError(
@@ -155,6 +155,15 @@ _CREDENTIALS = frozenset(
     {
         *("base_url", "baseurl", "url", "endpoint", "host", "address", "proxy", "anthropic_base_url"),
         *("api_key", "apikey", "key", "auth_token", "token", "credential", "credentials", "profile"),
-        *("anthropic_api_key", "anthropic_auth_token", "insecure_base_url", "headers", "extra_headers", "x_api_key"),
+        *(
+            "anthropic_api_key",
+            "anthropic_auth_token",
+            "insecure_base_url",
+            "endpoints",
+            "key_env",
+            "headers",
+            "extra_headers",
+            "x_api_key",
+        ),
     }
 )
