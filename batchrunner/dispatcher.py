@@ -3,6 +3,8 @@
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -12,8 +14,9 @@ from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
 from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
-from batchrunner.lane import Lane, Ticket, utc_stamp
-from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement
+from batchrunner.lane import Berth, Lane, Ticket, utc_stamp
+from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
+from batchrunner.policy.failover import Standing, is_of_endpoint
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.tolerance import HaltAt
@@ -81,6 +84,15 @@ class Dispatcher:
         return self._lanes
 
     @property
+    def endpoints(self) -> Sequence[Standing]:
+        """The endpoints that have names, in the order in which they are preferred."""
+        return [berth.standing for berth in self._lanes[0].berths if berth.standing.name is not None]
+
+    def endpoints_record(self) -> list[dict[str, Any]]:
+        """Return what became of the endpoints that have names, as the store keeps it."""
+        return [standing.as_record(self._clock.monotonic()) for standing in self.endpoints]
+
+    @property
     def is_paused(self) -> bool:
         """Whether nothing new is to be sent for now."""
         return not self._going.is_set()
@@ -97,7 +109,8 @@ class Dispatcher:
     def retune(self, limits: Limits) -> None:
         """Keep other *limits* from now on."""
         for lane in self._lanes:
-            lane.limiter.retune(limits)
+            for berth in lane.berths:
+                berth.limiter.retune(limits.within(berth.limits))
         if limits.concurrency is not None:  # otherwise there is room for as many as the system has connections
             self.slots.resize(limits.concurrency)
 
@@ -161,20 +174,19 @@ class Dispatcher:
             lane.is_through = True
 
     async def _dispatch_due(self, lane: Lane) -> None:
-        limiter = lane.limiter
         while await lane.fill(self._read):
+            berth = lane.turn()
             with self._waiting(lane, Reason.CONSUMER):
                 await self._audience.room()
             with self._waiting(lane, Reason.PAUSED):
                 await self._going.wait()
-            if (why := limiter.impossible(lane.due[0])) is not None:
+            if (why := berth.limiter.impossible(lane.due[0])) is not None:
                 await self._refuse(lane, why)
                 continue
-            await limiter.ready(lane.due[0])
-            if self.is_paused:
+            if not await lane.ready() or self.is_paused:
                 continue
-            if self.slots.free > 0 and lane.in_flight < limiter.room():
-                self._start(lane)
+            if self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room():
+                self._start(lane, berth)
             else:
                 # And then ask everything again: the gate may have closed, a retry may be due.
                 with self._waiting(lane, Reason.CONCURRENCY):
@@ -182,11 +194,12 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:
-        lane.limiter.holdups.begin(self._clock.monotonic(), reason)
+        holdups = lane.limiter.holdups
+        holdups.begin(self._clock.monotonic(), reason)
         try:
             yield
         finally:
-            lane.limiter.holdups.end(self._clock.monotonic())
+            holdups.end(self._clock.monotonic())
 
     async def _refuse(self, lane: Lane, why: str) -> None:
         """Settle the lane's next attempt as one that can never be sent; its start is on record all the same."""
@@ -204,22 +217,52 @@ class Dispatcher:
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
 
-    def _start(self, lane: Lane) -> None:
-        ticket = Ticket(lane.due.popleft(), lane, lane.limiter.admit())
+    def _start(self, lane: Lane, berth: Berth) -> None:
+        attempt = lane.due.popleft()
+        if berth.index:
+            attempt = replace(attempt, endpoint=berth.index)
+        ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
         self.slots.take()
-        lane.in_flight += 1
-        change = Started(ticket.attempt, self._run_id, stamp(self._clock.utc_now()))
+        berth.in_flight += 1
+        berth.standing.in_flight += 1
+        change = Started(attempt, self._run_id, stamp(self._clock.utc_now()), berth.standing.name)
         self._started.append((ticket, change, self._writer.submit(change)))
         self._news.set()
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
+        if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
+            lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once
+            lane.failed_in_vain(attempt)
         outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
+        ticket.berth.settled(lane.name, is_answer=isinstance(outcome, Success), now=now)
         if isinstance(decision, Halt):
-            self._halt(lane, decision)
+            decision = self._halted(ticket, outcome, decision, now)
+        lane.reconsider()
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
+
+    def _halted(self, ticket: Ticket, outcome: Outcome, halt: Halt, now: float) -> Halt | Retry:
+        """Stop the run, or one lane; but where another endpoint is left the request goes on there, uncounted."""
+        lane, standing = ticket.lane, ticket.berth.standing
+        if len(lane.berths) == 1 or not isinstance(outcome, Failure) or not is_of_endpoint(outcome):
+            self._halt(lane, halt)
+            return halt
+        why = f"{outcome.message.rstrip('.')} ({outcome.error_class})"
+        standing.give_up(lane.name, why, lane_only=halt.lane_only)
+        for other in self._lanes:
+            other.reconsider()
+        if lane.is_afloat:
+            return Retry(now, counted=False)
+        told = "; ".join(f"{berth.standing.name}: {berth.standing.why(lane.name)}" for berth in lane.berths)
+        halt = Halt(f"No endpoint is left. {told}.", lane_only=any(other.is_afloat for other in self._lanes))
+        if not lane.scope.cancel_called:  # what was in flight there comes back after the halt, with the same news
+            self._halt(lane, halt)
+        for other in self._lanes:
+            if not other.is_afloat:
+                other.scope.cancel()
+        return halt
 
     def _halt(self, lane: Lane, halt: Halt) -> None:
         self.halts.append(halt)
@@ -246,7 +289,8 @@ class Dispatcher:
         return settlement
 
     def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
-        ticket.lane.in_flight -= 1
+        ticket.berth.in_flight -= 1
+        ticket.berth.standing.in_flight -= 1
         self._conclude(ticket.lane, settlement)
         self.slots.give()
 

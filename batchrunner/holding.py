@@ -52,16 +52,19 @@ def _words(flow: Flow, reason: Reason, now: float) -> str:
 def waits_told(lanes: Sequence[Lane], now: float, seconds: float) -> list[str]:
     """Return the lines that say at the end of a run of so many seconds what it waited for longest, and what would help."""
     told = []
-    for lane in lanes:
-        waited = lane.limiter.holdups.total.waited_s
+    pools = [(lane, berth) for lane in lanes for berth in lane.berths]
+    for lane, berth in pools:
+        waited = berth.limiter.holdups.total.waited_s
         if not waited:
             continue
         reason = max(waited, key=waited.__getitem__)
         waited_s = waited[reason]
         if waited_s >= max(_WORTH_TELLING_S, _WORTH_TELLING * seconds):
             where = f"{lane.name}: " if len(lanes) > 1 else ""
+            where = f"{where}{berth.standing.name}: " if len(lane.berths) > 1 else where
             told.append(
-                f"{where}waited {duration(waited_s)} for {reason}{_remedy(lane.limiter.flow, reason, min(waited_s, seconds / 2), now)}"
+                f"{where}waited {duration(waited_s)} for {reason}"
+                f"{_remedy(berth.limiter.flow, reason, min(waited_s, seconds / 2), now)}"
             )
     return told
 

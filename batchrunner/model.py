@@ -100,6 +100,7 @@ class Attempt:
     stream: bool = False  #: To be sent as a stream.
     timeout_s: float | None = None  #: Total deadline in seconds; None: computed from `max_tokens`.
     failures: Mapping[ErrorClass, int] = field(default_factory=dict)  #: Earlier failures that count, by class.
+    endpoint: int = 0  #: Which of the run's endpoints it goes to, from 0; set when it is admitted.
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from batchrunner.advice import export_command
 from batchrunner.counts import Counts
+from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
 from batchrunner.policy.sampling import Sampling
@@ -40,6 +41,7 @@ class Report:
     counts: Counts = field(default_factory=Counts)
     totals: Totals = field(default_factory=Totals)  #: Of the lines this run was to work on.
     waits: list[str] = field(default_factory=list)  #: What the run waited for longest, in words.
+    endpoints: list[dict[str, Any]] = field(default_factory=list)  #: What became of each that has a name.
     seconds: float = 0.0
     simulated: bool = False
 
@@ -62,6 +64,7 @@ class Report:
             "output_tokens": self.counts.output_tokens,
             "failures": dict(self.counts.failures),
             "waits": self.waits,
+            "endpoints": self.endpoints,
         }
 
 
@@ -131,7 +134,7 @@ def closing(report: Report, name: str) -> str:
         lines.append(f"{name} holds no requests")
     elif not totals.pending and report.ending == "finished":
         lines.append("nothing was left to send")
-    return "\n".join(lines + report.waits + _next(report, name))
+    return "\n".join(lines + [endpoint_told(one) for one in report.endpoints] + report.waits + _next(report, name))
 
 
 def _next(report: Report, name: str) -> list[str]:

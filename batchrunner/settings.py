@@ -73,6 +73,16 @@ class Limits:
         """The most calls in flight as long as nobody has named a rate."""
         return self.concurrency or int(_defaults()["limits"]["cautious_concurrency"])
 
+    def within(self, other: "Limits") -> "Limits":
+        """Return these limits with those of *other*, where it has stricter ones."""
+        return replace(
+            self,
+            rate=min((r for r in (self.rate, other.rate) if r), key=lambda r: r.count / r.period_s, default=None),
+            concurrency=_stricter(self.concurrency, other.concurrency),
+            itpm=_stricter(self.itpm, other.itpm),
+            otpm=_stricter(self.otpm, other.otpm),
+        )
+
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
         return {
@@ -82,6 +92,10 @@ class Limits:
             "otpm": self.otpm,
             "burst": self.burst,
         }
+
+
+def _stricter(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

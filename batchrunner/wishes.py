@@ -1,7 +1,7 @@
 """What a Python program asks of a run, by keyword, made into what the engine room takes."""
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from math import inf
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict, cast
 
 from batchrunner.choices import chosen, completed, put_back
 from batchrunner.definition import Definition, is_definition, load_definition
+from batchrunner.destinations import endpoints_of, is_simulated
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import UsageError
 from batchrunner.jobfile import Defaults, Format, Template
@@ -107,6 +108,9 @@ class Options(TypedDict, total=False):
     # Where requests go.
     client: Any  #: An SDK client of your own (Bedrock, Vertex, a test's): everything goes through it.
     base_url: str | None  #: Another endpoint than `ANTHROPIC_BASE_URL` or the official one.
+    endpoints: Iterable[str] | str | None  #: Names in your configuration file: the first that works is used.
+    api_version: str | None  #: Another `anthropic-version`, for a gateway that wants it: `"2023-06-01"`.
+    headers: Mapping[str, str] | None  #: Sent with every request; never a credential.
     insecure_base_url: bool | None  #: Permit `http://` beyond this machine: the key travels in clear.
     simulate: bool | str | None  #: Use the embedded simulator, with its settings if a text: `"latency=0.2..1"`.
 
@@ -117,7 +121,7 @@ class Plan:
 
     job: Job
     settings: RunSettings
-    endpoint: Endpoint
+    endpoints: Sequence[Endpoint]  #: The first that works is used.
     reporter: Reporter
 
 
@@ -132,14 +136,14 @@ async def planned(requests: Requests, options: Options) -> AsyncIterator[Plan]:
         requests, options = definition.input, cast("Options", completed(options, definition.keywords()))
     elif requests is None:
         options = cast("Options", completed(options, _last(store)))
-    settings, endpoint = _settings(options), _endpoint(options)
+    settings, endpoints = _settings(options), endpoints_of(options)
     defaults, again = _defaults(options), put_back(options)
     watching = _reporter(options)
 
     def plan(path: Path | None, label: str | None = None) -> Plan:
         source = None if path is None else _source(path, label, defaults, options)
         job = Job(store, source, options.get("on_change"), again, options.get("durability") or "full")
-        return Plan(job, settings, endpoint, watching)
+        return Plan(job, settings, endpoints, watching)
 
     if requests is None:
         yield plan(None)
@@ -190,7 +194,7 @@ def _source(path: Path, label: str | None, defaults: Defaults, options: Options)
         template,
         text,
         surrogates=_one_of("surrogates", options.get("surrogates") or "refuse", ("refuse", "replace")),
-        simulated=_simulated(options),
+        simulated=is_simulated(options),
         label=label,
         form=Format(_one_of("format", form, tuple(Format))) if form is not None else None,
         files=Path(files) if files is not None else None,
@@ -258,27 +262,6 @@ def _limits(options: Options) -> Limits:
     if limits.concurrency is not None and not 1 <= limits.concurrency <= 10_000:
         raise UsageError(f"concurrency must be 1 to 10,000, not {limits.concurrency:,}.")
     return limits
-
-
-def _simulated(options: Options) -> bool:
-    return _simulator(options) is not False
-
-
-def _simulator(options: Options) -> bool | str:
-    """Return the settings of the simulator, True for the usual ones; False: send for real. An empty text is no False."""
-    spec = options.get("simulate")
-    return False if spec is None else spec
-
-
-def _endpoint(options: Options) -> Endpoint:
-    client, base_url, spec = options.get("client"), options.get("base_url"), _simulator(options)
-    if sum((client is not None, base_url is not None, spec is not False)) > 1:
-        raise UsageError("client, base_url and simulate each say where to send; give one of them.")
-    if spec is False:
-        return Endpoint(base_url, insecure=bool(options.get("insecure_base_url")), client=client)
-    from batchrunner.simulator.settings import parse_spec
-
-    return Endpoint(simulator=parse_spec("" if spec is True else spec))
 
 
 def _reporter(options: Options) -> Reporter:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from batchrunner.definition import load_definition
-from batchrunner.definition.places import line_of
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.retry import Action, Wait
 from batchrunner.ruling import parse_rules
 from batchrunner.settings import RunSettings, changed_rule, default_rules, with_rules
+from batchrunner.tomlfile.places import line_of
 from running import command, job_file, rows
 
 ROOT = Path(__file__).parent.parent

@@ -123,6 +123,23 @@ sampling = together(
 sending = together(
     click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
     click.option(
+        "--endpoint",
+        "endpoints",
+        multiple=True,
+        metavar="NAME",
+        help="An endpoint of your configuration (docs/endpoints.md); repeatable: the next one where one fails.",
+    ),
+    click.option(
+        "--api-version", metavar="DATE", help="Send another anthropic-version, for a gateway that wants it: 2023-06-01."
+    ),
+    click.option(
+        "--header",
+        "headers",
+        multiple=True,
+        metavar="'NAME: VALUE'",
+        help="Send this header with every request; repeatable. Never a credential.",
+    ),
+    click.option(
         "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
     ),
     click.option(
@@ -147,8 +164,8 @@ ruling = together(
     ),
 )
 
-#: How a run goes about it. None of these is part of a request's identity.
-running = together(
+#: What a run may take at most.
+limits = together(
     click.option("--rpm", metavar="N|auto", help="At most so many requests a minute.  [default: auto, by the headers]"),
     click.option("--rate", metavar="N/PERIOD", help="The same for another period: 600/10s."),
     click.option("--itpm", metavar="N|auto", help="At most so many input tokens a minute: 400000, 400k, 2M."),
@@ -162,6 +179,11 @@ running = together(
         type=click.IntRange(1, 10_000),
         help="At most so many calls in flight.  [default: as rate and latency ask for, at most 500]",
     ),
+)
+
+#: How a run goes about it. None of these is part of a request's identity.
+running = together(
+    limits,
     click.option(
         "--max-outage",
         "max_outage_s",

@@ -124,15 +124,17 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
 
-    if last.get("endpoint") == "simulator" and not given["base_url"]:
+    if last.get("endpoint") == "simulator" and not (given["base_url"] or given["endpoints"]):
         given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
     watching = reporter(given["progress"])
     definition = options.named_definition()
     settings = _settings(given, {**last, **(definition.limits_record() if definition else {})})
 
+    endpoints = endpoints_of(given)
+
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, endpoint_of(given), reporter=watching, signals=True
+            Job(durability=given["durability"], **job), settings, endpoints, reporter=watching, signals=True
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
@@ -147,16 +149,24 @@ def _simulated(given: dict[str, Any]) -> bool:
     return bool(given["simulate"] or given["simulate_with"] is not None)
 
 
-def endpoint_of(given: dict[str, Any]) -> "Endpoint":
-    """Return where requests go, by the options of `options.sending`."""
+def endpoints_of(given: dict[str, Any]) -> "tuple[Endpoint, ...]":
+    """Return where requests go, in order, by the options of `options.sending`."""
     from batchrunner.endpoint import Endpoint
+    from batchrunner.endpoints import named_endpoints, parse_headers, with_headers
     from batchrunner.simulator.settings import parse_spec
 
-    if not _simulated(given):
-        return Endpoint(given["base_url"], insecure=given["insecure_base_url"])
-    if given["base_url"]:
-        raise UsageError("--simulate brings its own endpoint; leave out --base-url.")
-    return Endpoint(simulator=parse_spec(given["simulate_with"] or ""))
+    if _simulated(given):
+        if given["base_url"] or given["endpoints"]:
+            raise UsageError("--simulate brings its own endpoint; leave out --base-url and --endpoint.")
+        found: tuple[Endpoint, ...] = (Endpoint(simulator=parse_spec(given["simulate_with"] or "")),)
+    elif given["endpoints"]:
+        if given["base_url"]:
+            raise UsageError("--endpoint and --base-url each say where to send; give one of them.")
+        found = named_endpoints(given["endpoints"])
+    else:
+        found = (Endpoint(given["base_url"], insecure=given["insecure_base_url"]),)
+    headers = parse_headers(given["headers"])
+    return tuple(with_headers(endpoint, headers, given["api_version"]) for endpoint in found)
 
 
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
@@ -171,7 +181,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
 
     drain_s = given["drain_s"]
     return RunSettings(
-        limits=_limits(given, last),
+        limits=limits_of(given, last),
         rules=rules_with(last.get("rules", {}), given["rules"], given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
@@ -185,7 +195,8 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     )
 
 
-def _limits(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+def limits_of(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+    """Return the limits by the options of `options.limits`: what is *given*, else what the *last* run had."""
     from batchrunner.settings import Limits, parse_rate, parse_tokens
 
     names_rate = given["rpm"] or given["rate"]

@@ -95,7 +95,8 @@ def _attempt_lines(attempt: Attempted) -> Iterator[str]:
         words.append(f"HTTP {attempt.http_status}")
     if attempt.api_request_id:
         words.append(attempt.api_request_id)
-    words.append(f"{attempt.lane}, run {attempt.run_id}")
+    at = f" at {attempt.endpoint}" if attempt.endpoint else ""
+    words.append(f"{attempt.lane}{at}, run {attempt.run_id}")
     if attempt.possibly_paid:
         words.append("may have been paid for")
     yield visible(f"attempt {attempt.number}  {'  '.join(words)}")

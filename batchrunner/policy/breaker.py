@@ -69,6 +69,13 @@ class Breaker:
         next_probe_at = math.inf if len(self._probes) >= _MOST_PROBES else self._next_probe_at
         return min(next_probe_at, self._trial_at())
 
+    def wants_probe(self, now: float) -> bool:
+        """Whether, while others do the work, one request should go out to see if the outage is over.
+
+        One at a time: where nothing is answered for minutes, each is as long in coming back.
+        """
+        return self.is_open and not self.on_trial and not self._probes and now >= self._next_probe_at
+
     def reserve(self, now: float) -> bool:
         """A start is admitted: while the breaker is open it is the next probe, or begins a trial; True if it does."""
         if not self.is_open or self.on_trial:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,17 +37,19 @@ class Judge:
         accept: frozenset[ErrorClass],
         official: bool,
         rng: random.Random,
+        others: Iterable[bool] = (),
         schema: str | None = None,
     ) -> None:
         """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final.
 
-        *schema*: JSON text of what every answer must fit, whatever its request asks for itself.
+        *others*: the same of each further endpoint. *schema*: JSON text of what every answer must fit, whatever its
+        request asks for itself.
         """
         self._schema = schema
         self._rules = rules
         self._accept = accept
         self._rng = rng
-        self._halts = HaltWatch(official=official)
+        self._halts = [HaltWatch(official=one) for one in (official, *others)]
         self._refusals = RefusalWatch()
         self._budget = RetryBudget()
 
@@ -62,7 +65,7 @@ class Judge:
         if not isinstance(outcome, Failure):
             outcome = judge(outcome, self._accept, params=attempt.params, schema=self._schema)
         if not isinstance(outcome, Failure):
-            self._halts.succeeded()
+            self._halts[attempt.endpoint].succeeded()
             self._refusals.succeeded(attempt)
             return outcome, None
         decision = decide(outcome, attempt, self._rules, now, self._rng)
@@ -73,7 +76,7 @@ class Judge:
             decision = Retry(max(now, lesson.retry_at), counted=False)
         elif isinstance(decision, Retry):
             decision = replace(decision, at=self._budget.due(now, decision.at))
-        decision = self._halts.review(outcome, decision, now)
+        decision = self._halts[attempt.endpoint].review(outcome, decision, now)
         if isinstance(decision, Fail):
             self._refusals.forget(attempt)
         return outcome, decision

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from batchrunner.policy.signature import signature
 from batchrunner.store.groups import COUNT_ONE
 from batchrunner.store.transactions import transaction
 
-START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, ?, ?, ?, ?)"
+START = "INSERT INTO attempts (seq, number, run_id, lane, started_at, endpoint) VALUES (?, ?, ?, ?, ?, ?)"
 UNSTART = "DELETE FROM attempts WHERE seq = ? AND number = ? AND ended_at IS NULL"
 END = """UPDATE attempts SET ended_at = ?, outcome = ?, error_class = ?, http_status = ?, api_request_id = ?, message = ?,
     possibly_paid = ?, counted = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?
@@ -35,6 +35,7 @@ LANE_TOTALS = """INSERT INTO lane_totals
 HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
 # One entry more at the end of the list.
 NOTE_CHANGE = "UPDATE runs SET changes = json_insert(changes, '$[#]', json(?)) WHERE id = ?"
+KEEP_ENDPOINTS = "UPDATE runs SET endpoints = ? WHERE id = ?"
 END_RUN = "UPDATE runs SET heartbeat_at = :at, ended_at = :at, ending = :ending, reason = :reason WHERE id = :id"
 
 
@@ -45,11 +46,12 @@ class Started:
     attempt: Attempt
     run_id: int
     at: str
+    endpoint: str | None = None  #: Its name, if the run's have names.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Insert the attempt's row, without an end."""
         a = self.attempt
-        cursor.execute(START, (a.seq, a.number, self.run_id, a.lane, self.at))
+        cursor.execute(START, (a.seq, a.number, self.run_id, a.lane, self.at, self.endpoint))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +149,18 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EndpointsKept:
+    """What became of the run's endpoints so far."""
+
+    run_id: int
+    endpoints: Sequence[Mapping[str, Any]]  #: Plain JSON values: name, calls, answered, state, reason, ...
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Put it in place of what was known before."""
+        cursor.execute(KEEP_ENDPOINTS, (json.dumps(list(self.endpoints)), self.run_id))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Retuned:
     """The run was told to go on in another way while it worked."""
 
@@ -197,10 +211,11 @@ def recover(conn: sqlite3.Connection) -> None:
         cursor.execute(CATCH_UP)
 
 
-def last_endpoint(conn: sqlite3.Connection) -> str | None:
-    """Return where the latest run sent, as it put it on record; None if there was none."""
-    row = conn.execute("SELECT json_extract(settings, '$.endpoint') FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    return row[0] if row else None
+def last_endpoints(conn: sqlite3.Connection) -> list[str]:
+    """Return where the latest run sent, as it put it on record: an address, or `NAME ADDRESS` for each named endpoint."""
+    row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    settings = json.loads(row[0]) if row else {}
+    return settings.get("endpoints") or [address for address in [settings.get("endpoint")] if address]
 
 
 def begin_run(conn: sqlite3.Connection, run: Mapping[str, Any], settings: Mapping[str, Any], latest_due: str) -> int:

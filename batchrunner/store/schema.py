@@ -126,9 +126,14 @@ _SECOND = (
     "ALTER TABLE runs ADD COLUMN changes TEXT NOT NULL DEFAULT '[]'",
     # 0: the failure was the lane's (a rate limit, an outage) and used up none of the request's attempts
     "ALTER TABLE attempts ADD COLUMN counted INTEGER NOT NULL DEFAULT 1",
+    # name of the endpoint in the user's configuration; NULL: the only one of its run, named in runs.settings
+    "ALTER TABLE attempts ADD COLUMN endpoint TEXT",
+    # JSON list of {name, calls, answered, state, reason, ...}: what became of each named endpoint
+    "ALTER TABLE runs ADD COLUMN endpoints TEXT NOT NULL DEFAULT '[]'",
     """CREATE TABLE minutes (
         run_id INTEGER NOT NULL,
         lane TEXT NOT NULL,
+        endpoint TEXT NOT NULL DEFAULT '',  -- its name; empty: the only one of the run
         minute TEXT NOT NULL,              -- UTC, of its beginning
         sent INTEGER NOT NULL,
         refused INTEGER NOT NULL,          -- 429s
@@ -139,7 +144,7 @@ _SECOND = (
         itpm INTEGER,
         otpm INTEGER,
         waited TEXT NOT NULL,              -- JSON: seconds that the lane waited, by what for
-        PRIMARY KEY (run_id, lane, minute)
+        PRIMARY KEY (run_id, lane, endpoint, minute)
     ) WITHOUT ROWID""",
     """CREATE TABLE failure_groups (
         error_class TEXT NOT NULL,         -- kept by the settlements, so that no screen has to count millions of rows
