@@ -12,11 +12,12 @@ from anyio import to_thread
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
+from batchrunner.endings import Endings
 from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
 from batchrunner.lane import Berth, Lane, Ticket, utc_stamp
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
-from batchrunner.policy.failover import Standing, is_of_endpoint
+from batchrunner.policy.failover import Standing
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.tolerance import HaltAt
@@ -45,8 +46,7 @@ class Dispatcher:
     ) -> None:
         self.counts = Counts()
         self.slots = slots
-        self.halts: list[Halt] = []  #: What stopped the run or a lane of it, in order.
-        self.given_up: list[str] = []  #: Limits of the user's own that did, in words.
+        self.endings = Endings(lanes, halt_at)
         self._queue = queue
         self._writer = writer
         self._judge = judge
@@ -54,7 +54,6 @@ class Dispatcher:
         self._clock = clock
         self._run_id = run_id
         self._audience = audience or Nobody()
-        self._halt_at = halt_at
         self._started: deque[tuple[Ticket, Started, Group]] = deque()
         self._in_flight: set[Ticket] = set()
         self._news = anyio.Event()
@@ -113,16 +112,6 @@ class Dispatcher:
                 berth.limiter.retune(limits.within(berth.limits))
         if limits.concurrency is not None:  # otherwise there is room for as many as the system has connections
             self.slots.resize(limits.concurrency)
-
-    def stop(self) -> None:
-        """Send nothing more; what is in flight goes on."""
-        for lane in self._lanes:
-            lane.scope.cancel()
-
-    def give_up(self, lane: Lane, reason: str) -> None:
-        """Send nothing more in this *lane*: a limit of the user's own is reached."""
-        self.given_up.append(reason)
-        lane.scope.cancel()
 
     async def take(self, count: int) -> Sequence[Admitted]:
         """Return 1 to *count* admitted attempts whose start is committed, or nothing when the run has no more."""
@@ -208,7 +197,7 @@ class Dispatcher:
         failure = Failure(ErrorClass.TOO_LARGE, why)
         outcome, decision = self._judge.judge(attempt, failure, self._clock.monotonic())
         if isinstance(decision, Halt):
-            self._halt(lane, decision)
+            self.endings.halt(lane, decision)
         settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
         change = Settled(settlement)
         await self._writer.submit(change).committed(change)
@@ -238,47 +227,10 @@ class Dispatcher:
         outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
         ticket.berth.settled(lane.name, is_answer=isinstance(outcome, Success), now=now)
         if isinstance(decision, Halt):
-            decision = self._halted(ticket, outcome, decision, now)
+            decision = self.endings.halted(ticket, outcome, decision, now)
         lane.reconsider()
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
-
-    def _halted(self, ticket: Ticket, outcome: Outcome, halt: Halt, now: float) -> Halt | Retry:
-        """Stop the run, or one lane; but where another endpoint is left the request goes on there, uncounted."""
-        lane, standing = ticket.lane, ticket.berth.standing
-        if len(lane.berths) == 1 or not isinstance(outcome, Failure) or not is_of_endpoint(outcome):
-            self._halt(lane, halt)
-            return halt
-        why = f"{outcome.message.rstrip('.')} ({outcome.error_class})"
-        standing.give_up(lane.name, why, lane_only=halt.lane_only)
-        for other in self._lanes:
-            other.reconsider()
-        if lane.is_afloat:
-            return Retry(now, counted=False)
-        told = "; ".join(f"{berth.standing.name}: {berth.standing.why(lane.name)}" for berth in lane.berths)
-        halt = Halt(f"No endpoint is left. {told}.", lane_only=any(other.is_afloat for other in self._lanes))
-        if not lane.scope.cancel_called:  # what was in flight there comes back after the halt, with the same news
-            self._halt(lane, halt)
-        for other in self._lanes:
-            if not other.is_afloat:
-                other.scope.cancel()
-        return halt
-
-    def _halt(self, lane: Lane, halt: Halt) -> None:
-        self.halts.append(halt)
-        if halt.lane_only:
-            lane.scope.cancel()
-        else:
-            self.stop()
-
-    def _mind_failures(self) -> None:
-        """Stop once more requests have failed than the user puts up with."""
-        counts = self.counts
-        if self._halt_at is None or self.given_up:
-            return
-        if (reason := self._halt_at.reached(counts.failed, counts.failed + counts.succeeded)) is not None:
-            self.given_up.append(reason)
-            self.stop()
 
     async def _settle_unstorable(self, settlement: Settlement) -> Settlement:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
@@ -296,7 +248,7 @@ class Dispatcher:
 
     def _conclude(self, lane: Lane, settlement: Settlement) -> None:
         self.counts.add(settlement)
-        self._mind_failures()
+        self.endings.mind_failures(self.counts)
         decision = settlement.decision
         lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
         if not isinstance(decision, Retry | Halt):

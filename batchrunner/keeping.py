@@ -141,7 +141,7 @@ class Keeper:
             self._check_place()
         except StoreError as error:
             self._note(f"{error} Nothing more is sent.")
-            self._dispatcher.stop()
+            self._dispatcher.endings.stop()
             return False
         return True
 
@@ -159,7 +159,7 @@ class Keeper:
             flow.stuck_since = None
         since = watched.lane.stuck_since
         if since is not None and now - since > self._max_outage_s and not watched.lane.has_ended:
-            self._dispatcher.give_up(
+            self._dispatcher.endings.give_up(
                 watched.lane,
                 f"Nothing was answered for {duration(now - since)} (--max-outage). Look at the endpoint's status, then "
                 "run the same command again.",

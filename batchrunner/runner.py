@@ -257,13 +257,13 @@ class _Session:
         report.waits = waits_told(dispatcher.lanes, now, now - began_at)
         if report.reason is not None:
             pass
-        elif dispatcher.halts:
-            report.ending, report.reason = "halted", dispatcher.halts[0].reason
-            report.steps = dispatcher.halts[0].steps
+        elif dispatcher.endings.halts:
+            report.ending, report.reason = "halted", dispatcher.endings.halts[0].reason
+            report.steps = dispatcher.endings.halts[0].steps
         elif self._stopper.stopped():
             report.ending, report.reason = "interrupted", self._stopper.reason
-        elif dispatcher.given_up:
-            report.ending, report.reason = "stopped", dispatcher.given_up[0]
+        elif dispatcher.endings.given_up:
+            report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
         writer.submit(RunEnded(run_id, stamp(self._clock.utc_now()), report.ending, report.reason))
 
     def _conclude(self) -> None:
@@ -291,5 +291,5 @@ def _addresses(way: Way) -> str:
 
 
 def _drain(dispatcher: Dispatcher) -> int:
-    dispatcher.stop()
+    dispatcher.endings.stop()
     return dispatcher.slots.taken

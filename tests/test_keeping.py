@@ -117,13 +117,13 @@ def test_a_lane_is_given_up_when_nothing_was_answered_for_the_longest_outage(tmp
     async def scene(watch: Watch) -> None:
         fail_five(watch.room)
         await anyio.sleep(599.0)
-        assert watch.room.dispatcher.given_up == []
+        assert watch.room.dispatcher.endings.given_up == []
         await anyio.sleep(3.0)
-        (reason,) = watch.room.dispatcher.given_up
+        (reason,) = watch.room.dispatcher.endings.given_up
         assert "--max-outage" in reason
         assert watch.room.lane.scope.cancel_called
         await anyio.sleep(MINUTE_S)
-        assert len(watch.room.dispatcher.given_up) == 1
+        assert len(watch.room.dispatcher.endings.given_up) == 1
 
     kept(tmp_path, scene)
 
@@ -135,7 +135,7 @@ def test_an_answer_starts_the_longest_outage_anew(tmp_path: Path) -> None:
             await anyio.sleep(500.0)
             answer_one(watch.room)
             await anyio.sleep(10.0)
-        assert watch.room.dispatcher.given_up == []
+        assert watch.room.dispatcher.endings.given_up == []
 
     kept(tmp_path, scene)
 
