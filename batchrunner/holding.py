@@ -73,8 +73,15 @@ def _remedy(flow: Flow, reason: Reason, at_most_s: float, now: float) -> str:
         saved_s = min(at_most_s, used / limit * 60 / 2)
         return f"; at {short(2 * limit)}/min this run takes about {duration(saved_s)} less"
     if reason is Reason.CONCURRENCY:
-        return _by_whom(flow) or f" ({flow.room(now):,} calls in flight; -j permits more)"
+        return _by_whom(flow) or f" ({flow.room(now):,} calls in flight{_by_user(flow, now)})"
     return ""
+
+
+def _by_user(flow: Flow, now: float) -> str:
+    """Say that more are permitted if the user says so; elsewhere rate and latency ask for no more."""
+    concurrency = flow.concurrency
+    cap = concurrency.cautious_cap if flow.requests.per_second == math.inf else concurrency.cap
+    return "; -j permits more" if flow.room(now) >= cap else ""
 
 
 def _by_whom(flow: Flow) -> str:
