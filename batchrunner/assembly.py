@@ -1,5 +1,6 @@
 """Puts a run's engine room together: lanes with their limiters, the judge, the dispatcher."""
 
+import json
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ def assemble(
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
     """
     settings, clock, rng = means.settings, means.clock, means.rng
-    judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng)
+    schema = None if settings.schema is None else json.dumps(settings.schema)
+    judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng, schema=schema)
     lanes = []
     for name in queue.model_classes():
         limiter = Limiter(settings.limits, clock=clock, rules=settings.rules, rng=rng)
@@ -54,7 +56,17 @@ def assemble(
         instants = [min(now, monotonic_of(clock, at) + _WAY_OUT_S) for at in sent_before.get(lane.name, ())]
         lane.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
-    return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=means.audience)
+    return Dispatcher(
+        queue,
+        writer,
+        judge,
+        lanes,
+        slots=slots,
+        clock=clock,
+        run_id=run_id,
+        audience=means.audience,
+        halt_at=settings.halt,
+    )
 
 
 def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from batchrunner.lane import Lane, Ticket, utc_stamp
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
+from batchrunner.policy.tolerance import HaltAt
 from batchrunner.settings import Limits
 from batchrunner.slots import Slots
 from batchrunner.store.changes import Settled, Started, Unstarted
@@ -37,6 +38,7 @@ class Dispatcher:
         clock: Clock,
         run_id: int,
         audience: Audience | None = None,
+        halt_at: HaltAt | None = None,
     ) -> None:
         self.counts = Counts()
         self.slots = slots
@@ -49,6 +51,7 @@ class Dispatcher:
         self._clock = clock
         self._run_id = run_id
         self._audience = audience or Nobody()
+        self._halt_at = halt_at
         self._started: deque[tuple[Ticket, Started, Group]] = deque()
         self._in_flight: set[Ticket] = set()
         self._news = anyio.Event()
@@ -225,6 +228,15 @@ class Dispatcher:
         else:
             self.stop()
 
+    def _mind_failures(self) -> None:
+        """Stop once more requests have failed than the user puts up with."""
+        counts = self.counts
+        if self._halt_at is None or self.given_up:
+            return
+        if (reason := self._halt_at.reached(counts.failed, counts.failed + counts.succeeded)) is not None:
+            self.given_up.append(reason)
+            self.stop()
+
     async def _settle_unstorable(self, settlement: Settlement) -> Settlement:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
         failure = Failure(ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True)
@@ -240,6 +252,7 @@ class Dispatcher:
 
     def _conclude(self, lane: Lane, settlement: Settlement) -> None:
         self.counts.add(settlement)
+        self._mind_failures()
         decision = settlement.decision
         lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
         if not isinstance(decision, Retry | Halt):

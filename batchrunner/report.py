@@ -33,6 +33,7 @@ class Report:
 
     ending: str = "finished"  #: finished, halted, stopped (at a limit of the user's own), interrupted or failed.
     reason: str | None = None
+    steps: tuple[str, ...] = ()  #: Of a halt: what to try, in order.
     exit_code: Exit = Exit.OK
     put_back: int = 0  #: Failed requests made pending again.
     imported: Imported | None = None  #: None: the job file was as the store knew it.
@@ -47,6 +48,7 @@ class Report:
         return {
             "ending": self.ending,
             "reason": self.reason,
+            "steps": list(self.steps),
             "exit_code": int(self.exit_code),
             "seconds": round(self.seconds, 3),
             "requests": self.totals.requests,
@@ -114,6 +116,7 @@ def closing(report: Report, name: str) -> str:
     lines = []
     if report.reason:
         lines.append(f"{report.ending}: {report.reason}")
+        lines += [f"  {number}. {step}" for number, step in enumerate(report.steps, 1)]
     lines.append(
         f"{report.ending} after {report.seconds:,.1f} s: {totals.succeeded:,} succeeded, {totals.failed:,} failed, "
         f"{totals.pending:,} pending, of {totals.requests:,}"

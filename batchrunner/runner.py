@@ -254,6 +254,7 @@ class _Session:
             pass
         elif dispatcher.halts:
             report.ending, report.reason = "halted", dispatcher.halts[0].reason
+            report.steps = dispatcher.halts[0].steps
         elif self._stopper.stopped():
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.given_up:
@@ -269,7 +270,8 @@ class _Session:
         elif report.ending == "stopped":
             report.exit_code = Exit.LIMIT
         else:
-            report.exit_code = Exit.SOME_FAILED if report.totals.failed else Exit.OK
+            failed, finished = report.totals.failed, report.totals.failed + report.totals.succeeded
+            report.exit_code = Exit.SOME_FAILED if self._settings.fail_on.fails(failed, finished) else Exit.OK
 
     def _interrupted_import(self) -> Report:
         self._report.ending = "interrupted"

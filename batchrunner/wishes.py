@@ -14,8 +14,10 @@ from batchrunner.endpoint import Endpoint
 from batchrunner.errors import UsageError
 from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.loading import Source
+from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job
+from batchrunner.ruling import read_schema
 from batchrunner.settings import (
     Limits,
     RunSettings,
@@ -39,7 +41,20 @@ Requests = str | os.PathLike[str] | Lines | None
 LABEL = "requests from Python"
 
 #: What a run on a store alone takes over from the last one.
-_GOES_ON = ("rate", "itpm", "otpm", "burst", "concurrency", "max_outage_s", "rules", "accept", "timeout_s")
+_GOES_ON = (
+    "rate",
+    "itpm",
+    "otpm",
+    "burst",
+    "concurrency",
+    "max_outage_s",
+    "rules",
+    "accept",
+    "timeout_s",
+    "schema",
+    "halt",
+    "fail_on",
+)
 
 
 class Options(TypedDict, total=False):
@@ -68,7 +83,8 @@ class Options(TypedDict, total=False):
     # Failed requests to put back first.
     retry: bool | str | Iterable[str] | None  #: Those another try can mend; these error classes; or `"all"`.
     retry_ids: Iterable[str | int] | str | None  #: Of those only these; without `retry`, whatever they failed of.
-    retry_params: Mapping[str, Any] | None  #: Laid over their parameters from now on: `{"max_tokens": 16000}`.
+    retry_signatures: Iterable[str] | str | None  #: Of those only these groups of `errors`: a key, or a message.
+    retry_params: Mapping[str, Any] | None  #: Laid over from now on: `{"max_tokens": 16000}`; None takes a key out.
     # How the run goes about it.
     limits: Limits | None  #: Rates and calls in flight; or the next six one by one.
     rpm: int | None  #: At most so many requests a minute.
@@ -78,9 +94,12 @@ class Options(TypedDict, total=False):
     burst: bool | None  #: Send without an even pace what the endpoint says is left.
     concurrency: int | None  #: At most so many calls in flight. Default: as many as rate and latency ask for.
     max_outage_s: float | None  #: How long to wait for an endpoint that answers nothing. Default: 3600.
-    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, `"empty"`.
+    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, ...
+    schema: Mapping[str, Any] | str | os.PathLike[str] | None  #: JSON schema, or its file, that every answer must fit.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
     rules: Mapping[str, Mapping[str, Any]] | None  #: Changes of rules: `{"server": {"attempts": 10, "cap_s": 120}}`.
+    halt: int | str | None  #: Stop at so many failed requests, or `"5%"` of the finished ones.
+    fail_on: str | None  #: When failures make the exit code 1: `"any"` (default), `"none"`, above `"1%"`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.
     drain_s: float | None  #: How long calls in flight may finish once the run is to stop. Default: 60.
     durability: Literal["full", "fast"] | None  #: `fast`: a power cut may lose the last second.
@@ -208,7 +227,10 @@ def _settings(options: Options) -> RunSettings:
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=_seconds(options, "timeout_s", least=0.001),
         max_outage_s=_seconds(options, "max_outage_s", least=0.001) or RunSettings().max_outage_s,
+        halt=HaltAt.parse(options.get("halt")),
+        fail_on=FailOn.parse(options.get("fail_on")),
         first=first,
+        schema=read_schema(options.get("schema")),
         sampling=chosen(options),
     )
 

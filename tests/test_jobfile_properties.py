@@ -24,9 +24,10 @@ _CHECKED = {
     "max_tokens": st.integers(1, 10**6),
     "stream": st.booleans(),
 }
-_PARAMETERS = st.fixed_dictionaries(
-    {}, optional=_CHECKED | {key: _JSON.filter(lambda x: x is not None) for key in _FREE}
-)
+_GIVEN = _JSON.filter(lambda x: x is not None)
+# As a text it is OpenAI's; the Messages API has an object there.
+_OWN = {"tool_choice": _GIVEN.filter(lambda x: not isinstance(x, str))}
+_PARAMETERS = st.fixed_dictionaries({}, optional=_CHECKED | dict.fromkeys(_FREE, _GIVEN) | _OWN)
 _MESSAGES = st.lists(
     st.fixed_dictionaries({"role": st.just("user"), "content": _TEXT | st.lists(_JSON)}), min_size=1, max_size=3
 )

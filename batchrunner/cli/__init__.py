@@ -28,6 +28,7 @@ _VERBS = {
     "pause": "batchrunner.cli.tune",
     "unpause": "batchrunner.cli.tune",
     "stop": "batchrunner.cli.tune",
+    "rules": "batchrunner.cli.rules",
     "simulate": "batchrunner.cli.simulate",
     "init": "batchrunner.cli.init",
     "check": "batchrunner.cli.check",

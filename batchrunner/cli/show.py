@@ -65,7 +65,7 @@ def detail_lines(detail: Detail) -> Iterator[str]:
     if detail.timeout_s is not None:
         yield _labelled("timeout", duration(detail.timeout_s))
     yield from _document("metadata", detail.metadata)
-    yield from _document("changed by retry --set since it was read" if detail.overrides else "", detail.overrides)
+    yield from _document("changed by retry since it was read" if detail.overrides else "", detail.overrides)
     yield from _document("request", detail.params)
     answers = {answer.number: answer for answer in detail.answers}
     for attempt in detail.attempts:

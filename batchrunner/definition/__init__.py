@@ -49,6 +49,7 @@ class Definition:
             "form": self.format,
             **{key: self.request[key] for key in self._named()},
             **{key: value for key, value in self.run.items() if key != "timeout_s"},
+            "schema": self._schema(),
             "fmt": self.export.get("format"),
             "columns": _joined(columns) if columns else None,
             "flatten": self.export.get("flatten"),
@@ -70,6 +71,10 @@ class Definition:
         """Return what it says of a run under the names of the keywords in Python."""
         said = {**self.options(), **self.limits_record(), "params": self._others()}
         return {_KEYWORDS.get(key, key): value for key, value in said.items() if key not in _OF_EXPORTS}
+
+    def _schema(self) -> str | None:
+        named = self.run.get("schema")
+        return None if named is None else str(self.path.parent / Path(named).expanduser())
 
     def _others(self) -> dict[str, Any]:
         return {key: value for key, value in self.request.items() if key not in self._named()}

@@ -11,6 +11,7 @@ from batchrunner.jobfile.faults import kind, shown
 from batchrunner.jobfile.template import Template
 from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
+from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.policy.window import Rate
 from batchrunner.settings import LARGEST_CONCURRENCY, RULE_KEYS, changed_rule
 
@@ -156,6 +157,17 @@ def _rate(value: Any) -> None:
     Rate.parse(value)
 
 
+def _halt(value: Any) -> None:
+    if type(value) is not int:
+        _text(value)
+    HaltAt.parse(value)
+
+
+def _fail_on(value: Any) -> None:
+    _text(value)
+    FailOn.parse(value)
+
+
 def _parameter(name: str) -> Check:
     def check(value: Any) -> None:
         _json_value(value)
@@ -202,6 +214,9 @@ TABLES: Mapping[str, Mapping[str, Check]] = {
         "timeout_s": _seconds(zero=False),
         "drain_s": _seconds(zero=True),
         "first": _whole(0, 10**12),
+        "schema": _text,
+        "halt": _halt,
+        "fail_on": _fail_on,
         "surrogates": _one_of("refuse", "replace"),
         "skip_invalid": _switch,
         "durability": _one_of("full", "fast"),

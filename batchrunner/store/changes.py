@@ -8,6 +8,7 @@ from typing import Any
 
 from batchrunner.model import Attempt, Decision, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
 from batchrunner.policy.signature import signature
+from batchrunner.store.groups import COUNT_ONE
 from batchrunner.store.transactions import transaction
 
 START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, ?, ?, ?, ?)"
@@ -82,9 +83,13 @@ class Settled:
         cursor.execute(LANE_TOTALS, (s.attempt.lane, answer is not None, *tokens))
         state = next_state(s)
         finished_at = None if state is State.PENDING else s.ended_at
-        cursor.execute(MOVE, (state, number, *_blame(s.outcome), s.not_before, finished_at, seq, number))
+        blame = _blame(s.outcome)
+        cursor.execute(MOVE, (state, number, *blame, s.not_before, finished_at, seq, number))
         if state in TOTALS and cursor.rowcount:
             cursor.execute(TOTALS[state])
+            if state is State.FAILED:
+                error_class, signed, _ = blame
+                cursor.execute(COUNT_ONE, (error_class, signed, finished_at, finished_at))
 
 
 def next_state(settlement: Settlement) -> State:

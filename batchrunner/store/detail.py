@@ -7,6 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from batchrunner.store.overlay import laid_over
+
 _REQUEST = """SELECT q.seq, q.custom_id, q.line, q.state, q.error_class, q.error_message, q.not_before, q.finished_at,
         i.params, i.metadata, i.timeout_s
     FROM requests q JOIN inputs i ON i.seq = q.seq WHERE q.custom_id = ?"""
@@ -95,8 +97,7 @@ def find_detail(conn: sqlite3.Connection, custom_id: str) -> Detail | None:
     overrides = [
         {**change, "patch": json.loads(change["patch"])} for change in map(dict, conn.execute(_OVERRIDES, (seq,)))
     ]
-    for change in overrides:
-        params.update(change["patch"])
+    params = laid_over(params, [change["patch"] for change in overrides])
     return Detail(
         **facts | {"metadata": json.loads(facts["metadata"] or "null")},
         params=params,

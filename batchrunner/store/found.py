@@ -103,6 +103,7 @@ class FailureGroup:
 
     error_class: str
     signature: str
+    key: str  #: Its short name, for `retry --signature`.
     count: int
     message: str  #: Of the first of them.
     first_at: str
@@ -119,6 +120,18 @@ class FailedRequest:
     error_class: str
     message: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Where one request stands."""
+
+    custom_id: str
+    line: int | None  #: None: no line of the latest input any more.
+    state: str
+    attempts: int
+    error_class: str | None  #: Of its latest attempt; None if that brought the answer, or there was none.
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
