@@ -35,7 +35,8 @@ def _words(flow: Flow, reason: Reason, now: float) -> str:
     if (kind := KINDS.get(reason)) is not None and (limit := per_minute(flow, kind)):
         meter = flow.holdups.meters[kind]
         meter.forget(now)
-        return f"{reason} {min(1.0, meter.minute / limit):.0%} of {short(limit)}/min".replace("%", " %")
+        used = f"{min(1.0, meter.minute / limit):.0%}".replace("%", " %")
+        return f"{reason} {used} of {short(limit)}/min{_lowered(flow, kind, now)}"
     pace, _ = flow.requests.pace(now)
     match reason:
         case Reason.OUTAGE if flow.breaker.opened_at is not None:
@@ -47,6 +48,11 @@ def _words(flow: Flow, reason: Reason, now: float) -> str:
         case Reason.CONCURRENCY:
             return f"{flow.room(now):,} calls in flight{_by_whom(flow)}"
     return str(reason)
+
+
+def _lowered(flow: Flow, kind: LimitKind, now: float) -> str:
+    tokens = {LimitKind.INPUT_TOKENS: flow.inputs, LimitKind.OUTPUT_TOKENS: flow.outputs}.get(kind)
+    return ", slower after refusals" if tokens is not None and tokens.is_cut(now) else ""
 
 
 def waits_told(lanes: Sequence[Lane], now: float, seconds: float) -> list[str]:
@@ -76,8 +82,15 @@ def _remedy(flow: Flow, reason: Reason, at_most_s: float, now: float) -> str:
         saved_s = min(at_most_s, used / limit * 60 / 2)
         return f"; at {short(2 * limit)}/min this run takes about {duration(saved_s)} less"
     if reason is Reason.CONCURRENCY:
-        return _by_whom(flow) or f" ({flow.room(now):,} calls in flight; -j permits more)"
+        return _by_whom(flow) or f" ({flow.room(now):,} calls in flight{_by_user(flow, now)})"
     return ""
+
+
+def _by_user(flow: Flow, now: float) -> str:
+    """Say that more are permitted if the user says so; elsewhere rate and latency ask for no more."""
+    concurrency = flow.concurrency
+    cap = concurrency.cautious_cap if flow.requests.per_second == math.inf else concurrency.cap
+    return "; -j permits more" if flow.room(now) >= cap else ""
 
 
 def _by_whom(flow: Flow) -> str:

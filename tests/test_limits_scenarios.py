@@ -4,16 +4,21 @@ Everything is real but sockets, threads and clocks (benchmarks/virtual); the ser
 """
 
 import bisect
+import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+import anyio
 import pytest
 
 from batchrunner.policy.accounts import DEPTH_S
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
-from virtual import Figures, World, numbered, virtual_run
+from batchrunner.store.owner import last_owner
+from batchrunner.store.wishfile import send
+from batchrunner.tuning import Tuning
+from virtual import Figures, Scene, World, numbered, virtual_run
 
 RPM = RunSettings(limits=Limits(Rate(4000, 60.0)))
 SLOW = "latency=lognormal:1..10"
@@ -170,3 +175,26 @@ def test_a_herd_at_a_limit_that_nobody_names_loses_no_request() -> None:
     figures = virtual_run(numbered(400), "latency=1,rpm=600,bucket_s=1,headers=0", RunSettings(limits=Limits(None, 50)))
     assert (figures.succeeded, figures.failed) == (400, 0)
     assert figures.refused_share <= 0.05
+
+
+def test_what_would_help_is_said_only_where_it_would() -> None:
+    slow = "latency=30,rpm=4000"
+    few = virtual_run(numbered(200), slow, RunSettings(limits=Limits(concurrency=20))).report
+    assert few is not None
+    assert "20 calls in flight; -j permits more" in few.waits[0]
+
+    async def lower_the_rate(scene: Scene) -> None:
+        await anyio.sleep(30.0)
+        owner = last_owner(scene.store)
+        assert owner is not None
+        assert owner.name is not None
+        sent = send(scene.store, owner.name, Tuning(rate=Rate(300, 60.0)).as_json())
+        assert sent is not None
+        sent.close()
+
+    changed = virtual_run(numbered(3000), "latency=1", RPM, beside=lower_the_rate)
+    assert changed.report is not None
+    (told,) = changed.report.waits
+    match = re.search(r"takes about (\d) min (\d\d) s less", told)
+    assert match is not None, told
+    assert 60 * int(match[1]) + int(match[2]) <= changed.seconds / 2, "twice a limit halves the run at best"

@@ -247,6 +247,23 @@ def test_a_probe_that_does_not_fail_puts_the_lane_on_trial_where_everything_pass
     assert not breaker.is_open
 
 
+def test_an_endpoint_that_swallows_what_is_sent_on_trial_gets_no_more_than_a_hundred_and_a_probe() -> None:
+    breaker = opened_at(100.0)
+    probed_at(breaker, breaker.admit_at(100.0))
+    now = breaker.admit_at(104.0)
+    starts = []
+    while now < 400.0:
+        breaker.reserve(now)
+        breaker.sent(now)
+        starts.append(now)
+        now = max(now + 0.01, breaker.admit_at(now + 0.01))
+    assert starts[99] < 110.0, "a hundred at once"
+    assert len(starts) <= 100 + 300 / (0.9 * PROBE_S)
+    assert min(later - sooner for sooner, later in itertools.pairwise(starts[100:])) >= 0.9 * PROBE_S
+    assert not breaker.answered(now, starts[-1])
+    assert not breaker.is_open
+
+
 def test_a_failure_on_trial_holds_the_lane_again() -> None:
     breaker = opened_at(100.0)
     now = on_trial_at(breaker)

@@ -32,10 +32,12 @@ _MOST_PROBES = 3
 #: A probe that is out for this many times what the slowest failure took, and so many seconds, is being worked on.
 _PATIENCE = 2.0
 _PATIENCE_S = 0.5
+#: So many starts more on trial; an endpoint that swallows them all gets one now and then, as if it were not on trial.
+TRIAL_STARTS = 100
 
 
 class Breaker:
-    """Closed: everything passes. Open: one probe every few seconds. On trial: everything passes, the next failure opens.
+    """Closed: everything passes. Open: one probe every few seconds. On trial: a hundred pass, the next failure opens.
 
     An outage turns requests away within a moment, while an answer takes seconds; so a probe that has not failed for
     much longer than any failure took puts the lane on trial, and an answer to anything sent since ends the outage.
@@ -55,6 +57,7 @@ class Breaker:
         self._failing: set[int] = set()  # the requests that have shown this outage, as long as they are few
         self._doubted_from = math.inf  # from then on their failures are their own
         self.on_trial = False
+        self._trial_starts = 0
         self.opened_at: float | None = None  #: When the outage was noticed; None while there is none.
 
     @property
@@ -64,8 +67,10 @@ class Breaker:
 
     def admit_at(self, now: float) -> float:
         """Return the earliest instant of the next start; infinite while probes are out and no further one may go."""
-        if not self.is_open or self.on_trial:
+        if not self.is_open or (self.on_trial and self._trial_starts < TRIAL_STARTS):
             return now
+        if self.on_trial:
+            return self._next_probe_at
         next_probe_at = math.inf if len(self._probes) >= _MOST_PROBES else self._next_probe_at
         return min(next_probe_at, self._trial_at())
 
@@ -78,10 +83,13 @@ class Breaker:
 
     def reserve(self, now: float) -> bool:
         """A start is admitted: while the breaker is open it is the next probe, or begins a trial; True if it does."""
-        if not self.is_open or self.on_trial:
+        if not self.is_open:
             return False
         self._next_probe_at = now + self._probe_s(now)
-        self.on_trial = now >= self._trial_at()
+        if self.on_trial:
+            self._trial_starts += 1
+            return False
+        self.on_trial, self._trial_starts = now >= self._trial_at(), 0
         return self.on_trial
 
     def sent(self, now: float) -> None:
