@@ -72,7 +72,7 @@ def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, e
     """Return what a run says before it sends anything."""
     limits = settings.limits
     rate = f"at most {limits.rate}" if limits.rate else "rate limits as the endpoint says (--rpm)"
-    left = f", {totals.pending:,} of them to send" if totals.pending < totals.requests else ""
+    left = f", {totals.pending:,} to send" if totals.pending < totals.requests else ""
     requests = "1 request" if totals.requests == 1 else f"{totals.requests:,} requests"
     lines = [f"{store}: {requests}{left}; {endpoint}; {rate}, at most {limits.cap:,} in flight"]
     if settings.first is not None:

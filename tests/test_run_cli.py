@@ -131,7 +131,7 @@ def test_bad_lines_that_were_just_recorded_do_not_count_as_done_before(tmp_path:
     (tmp_path / "jobs.jsonl").write_text('"one"\nnonsense\n"two"\n', encoding="utf-8")
     done = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "--skip-invalid", cwd=tmp_path)
     assert done.code == 1
-    assert "jobs.db: 3 requests, 2 of them to send;" in done.stderr
+    assert "jobs.db: 3 requests, 2 to send;" in done.stderr
     again = command("run", "jobs.jsonl", "--model", MODEL, "--simulate", "--skip-invalid", cwd=tmp_path)
     assert "to send" not in again.stderr.partition("nothing was left")[0]
 
