@@ -127,7 +127,7 @@ def closing(report: Report, name: str) -> str:
     if counts.sent:
         refused = f", {counts.refused:,} of them refused by a rate limit" if counts.refused else ""
         lines.append(
-            f"this run: {counts.sent:,} calls, {counts.retries:,} to be repeated{refused}; "
+            f"this run: {counts.sent:,} call{'' if counts.sent == 1 else 's'}, {counts.retries:,} to be repeated{refused}; "
             f"{counts.input_tokens:,} input and {counts.output_tokens:,} output tokens"
         )
     elif report.imported is not None and not report.imported.requests:
