@@ -35,7 +35,7 @@ def bare(text: str) -> str:
 def answered(store: Path) -> int:
     """Return how many answers are in *store*, which may just be coming into being."""
     with contextlib.suppress(BatchrunnerError, sqlite3.Error):
-        return int(rows(store, "SELECT succeeded FROM job")[0][0])
+        return sum(succeeded for (succeeded,) in rows(store, "SELECT succeeded FROM job"))
     return 0
 
 
