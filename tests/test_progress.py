@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-import shlex
 import os
 import pty
+import shlex
 from io import StringIO
 from typing import Any
 

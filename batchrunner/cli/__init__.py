@@ -14,6 +14,7 @@ import click
 from batchrunner.errors import BatchrunnerError, Exit
 from batchrunner.screen import visible
 
+
 class _Verb(NamedTuple):
     module: str
     summary: str  #: For the list of verbs: it must fit beside the name on a screen of 80 columns.
