@@ -286,6 +286,7 @@ async def test_a_locked_store_is_waited_for_and_complained_about_once(conn: sqli
     assert noted(conn) == [*range(5), "later"]
     assert len(complaints) == 2
     assert "cannot be written (database is locked): sending is on hold, 5 changes wait" in complaints[0]
+    assert "for 10 min; if the disk is full, make room" in complaints[0]
     assert "going on" in complaints[1]
 
 

@@ -84,7 +84,7 @@ def _lock(store: Path, path: Path) -> int:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreError(
-                f"{path} cannot be written ({error.strerror}); the store needs a writable directory."
+                f"{path} cannot be written ({error.strerror}); the store needs a writable directory (--db names another place)."
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

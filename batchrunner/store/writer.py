@@ -122,7 +122,8 @@ class Writer:
                 if not waited_s:
                     self._complain(
                         f"the store cannot be written ({error}): sending is on hold, {len(group.changes)} changes "
-                        f"wait in memory; trying again every {REFUSED_RETRY_S:g} s"
+                        f"wait in memory; trying again every {REFUSED_RETRY_S:g} s for {REFUSED_PATIENCE_S / 60:g} min; "
+                        "if the disk is full, make room"
                     )
                 await anyio.sleep(REFUSED_RETRY_S)
                 waited_s += REFUSED_RETRY_S
