@@ -16,7 +16,7 @@ from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
 from batchrunner.lane import Berth, Lane, Ticket, utc_stamp
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
-from batchrunner.policy.failover import Standing, is_of_endpoint
+from batchrunner.policy.failover import Standing, is_of_request
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
 from batchrunner.settings import Limits
@@ -238,7 +238,7 @@ class Dispatcher:
     def _halted(self, ticket: Ticket, outcome: Outcome, halt: Halt, now: float) -> Halt | Retry:
         """Stop the run, or one lane; but where another endpoint is left the request goes on there, uncounted."""
         lane, standing = ticket.lane, ticket.berth.standing
-        if len(lane.berths) == 1 or not isinstance(outcome, Failure) or not is_of_endpoint(outcome):
+        if len(lane.berths) == 1 or not halt.of_endpoint or not isinstance(outcome, Failure) or is_of_request(outcome):
             self._halt(lane, halt)
             return halt
         why = f"{outcome.message.rstrip('.')} ({outcome.error_class})"

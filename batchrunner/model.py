@@ -169,6 +169,7 @@ class Halt:
 
     reason: str  #: What happened and what to do about it, for the user.
     lane_only: bool = False
+    of_endpoint: bool = False  #: It is the endpoint that refuses: another one may help.
 
 
 Decision = Retry | Fail | Halt

@@ -70,4 +70,4 @@ class HaltWatch:
 def _explained(failure: Failure, halt: Halt) -> Halt:
     remedy = REMEDIES.get(failure.error_class)
     said = f"{failure.message.rstrip('.')} ({failure.error_class})."
-    return replace(halt, reason=f"{said} {remedy}" if remedy else said)
+    return replace(halt, reason=f"{said} {remedy}" if remedy else said, of_endpoint=True)
