@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from batchrunner.counts import Counts
 from batchrunner.lane import Lane, Ticket
 from batchrunner.model import Failure, Halt, Outcome, Retry
-from batchrunner.policy.failover import is_of_endpoint
+from batchrunner.policy.failover import is_of_request
 from batchrunner.policy.tolerance import HaltAt
 
 
@@ -40,7 +40,7 @@ class Endings:
     def halted(self, ticket: Ticket, outcome: Outcome, halt: Halt, now: float) -> Halt | Retry:
         """Stop the run, or one lane; but where another endpoint is left the request goes on there, uncounted."""
         lane, standing = ticket.lane, ticket.berth.standing
-        if len(lane.berths) == 1 or not isinstance(outcome, Failure) or not is_of_endpoint(outcome):
+        if len(lane.berths) == 1 or not halt.of_endpoint or not isinstance(outcome, Failure) or is_of_request(outcome):
             self.halt(lane, halt)
             return halt
         why = f"{outcome.message.rstrip('.')} ({outcome.error_class})"

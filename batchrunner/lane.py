@@ -91,6 +91,9 @@ class Lane:
         if len(self.berths) > 1:
             self.berth = self._choice()
             self.limiter = self.berth.limiter
+            requests = self.limiter.flow.requests
+            if self.berth.index and not requests.sends and not self.berth.in_flight:
+                requests.come_back(self.clock.monotonic())  # all the traffic at once would be too sudden
         return self.berth
 
     async def ready(self) -> bool:

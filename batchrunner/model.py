@@ -171,6 +171,7 @@ class Halt:
     reason: str  #: What was seen and what it usually means, for the user: one line.
     lane_only: bool = False
     steps: tuple[str, ...] = ()  #: What to try, in order.
+    of_endpoint: bool = False  #: It is the endpoint that refuses: another one may help.
 
 
 Decision = Retry | Fail | Halt

@@ -13,12 +13,11 @@ import pytest
 from batchrunner.endpoint import Endpoint
 from batchrunner.jobfile import Defaults
 from batchrunner.loading import Source
-from batchrunner.model import ErrorClass
 from batchrunner.policy.window import Rate
 from batchrunner.progress import Silent
 from batchrunner.report import Job, Report, closing
 from batchrunner.runner import run
-from batchrunner.settings import Limits, RunSettings
+from batchrunner.settings import Limits, RunSettings, default_rules, with_rules
 from batchrunner.simulator import Simulator, parse_spec
 from batchrunner.simulator.faults import FAULTS
 from batchrunner.simulator.server import serve
@@ -228,10 +227,10 @@ def test_an_endpoint_that_falls_silent_holds_no_more_than_one_request_hostage_at
     assert figures.seconds < 600 + 600 + 120  # until it is noticed, and the one request that sees whether it is over
 
 
-@pytest.mark.parametrize("error_class", [ErrorClass.INVALID, ErrorClass.SCHEMA])
-def test_what_the_request_is_to_blame_for_is_not_the_endpoints(error_class: ErrorClass) -> None:
-    from batchrunner.model import Failure
-    from batchrunner.policy.failover import is_of_endpoint
-
-    assert not is_of_endpoint(Failure(error_class, "wrong"))
-    assert is_of_endpoint(Failure(ErrorClass.BILLING, "empty"))
+async def test_a_halt_that_the_users_own_rules_make_of_a_bad_request_stops_the_run(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"{i}" for i in range(4)])
+    rules = with_rules(default_rules(), {"invalid": {"action": "halt"}})
+    settings = RunSettings(limits=Limits(concurrency=2), rules=rules)
+    async with simulator("400=1") as (first, _), simulator() as (second, spare):
+        report = await sent(path, endpoint("main", first), endpoint("spare", second), settings=settings)
+    assert (report.ending, spare.arrivals) == ("halted", 0)

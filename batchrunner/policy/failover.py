@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrunner.model import ErrorClass, Failure, Outcome
+from batchrunner.model import ErrorClass, Failure
 from batchrunner.policy.breaker import Breaker
 
 #: Failures that another endpoint would give the same request.
 _OF_REQUEST = frozenset(
     {
         *(ErrorClass.INVALID, ErrorClass.TOO_LARGE, ErrorClass.INPUT, ErrorClass.EXPIRED),
-        *(ErrorClass.TRUNCATED, ErrorClass.REFUSED, ErrorClass.EMPTY, ErrorClass.SCHEMA),
+        *(ErrorClass.TRUNCATED, ErrorClass.REFUSED, ErrorClass.EMPTY, ErrorClass.PAUSED, ErrorClass.SCHEMA),
     }
 )
 
 
-def is_of_endpoint(outcome: Outcome) -> bool:
-    """Whether a halt after *outcome* is about the endpoint, so that another one may help."""
-    return isinstance(outcome, Failure) and outcome.error_class not in _OF_REQUEST
+def is_of_request(failure: Failure) -> bool:
+    """Whether another endpoint would give the same request the same *failure*."""
+    return failure.error_class in _OF_REQUEST
 
 
 @dataclass(slots=True, eq=False)

@@ -80,5 +80,5 @@ def _explained(failure: Failure, halt: Halt) -> Halt:
     explanation = explained(failure)
     said = f"{failure.message.rstrip('.')} ({failure.error_class})."
     if explanation is None:
-        return replace(halt, reason=said)
-    return replace(halt, reason=f"{said} {explanation.remedy}", steps=explanation.steps)
+        return replace(halt, reason=said, of_endpoint=True)
+    return replace(halt, reason=f"{said} {explanation.remedy}", steps=explanation.steps, of_endpoint=True)
