@@ -59,15 +59,16 @@ class InputEstimate:
     def __init__(self) -> None:
         self._tokens = 1.0
         self._chars = CHARS_PER_TOKEN
+        self._asked = "", (0, 0)  # the body that was asked about last, and its measure: it is asked about again
 
     def tokens(self, params: str) -> float:
         """Return what to reserve for the body *params* (JSON text)."""
-        chars, blobs = _measure(params)
+        chars, blobs = self._measured(params)
         return 1 + chars * self._tokens / self._chars + blobs * _TOKENS_PER_BLOB
 
     def at_least(self, params: str) -> float:
         """Return what the body *params* surely counts for: no text has fewer tokens, unless the cache has it."""
-        chars, _ = _measure(params)
+        chars, _ = self._measured(params)
         return chars * min(1 / _MOST_CHARS_PER_TOKEN, self._tokens / self._chars)
 
     def note(self, params: str, input_tokens: int) -> None:
@@ -77,6 +78,11 @@ class InputEstimate:
         if text_tokens > 0:
             self._tokens = _MEMORY * self._tokens + text_tokens
             self._chars = _MEMORY * self._chars + chars
+
+    def _measured(self, params: str) -> tuple[int, int]:
+        if params is not self._asked[0]:
+            self._asked = params, _measure(params)
+        return self._asked[1]
 
 
 def _measure(params: str) -> tuple[int, int]:
