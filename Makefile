@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest bench clean
+.PHONY: help run test check pytest bench docs clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +32,13 @@ pytest: $(STAMP) ## The tests alone
 
 test: check pytest ## Set up and run every check
 
-bench: $(STAMP) ## Measure the import of lines and the loop, against yardsticks
+bench: $(STAMP) ## Measure the import of lines, the loop and `errors`, against yardsticks
 	$(BIN)/python benchmarks/import_lines.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/errors.py
+
+docs: $(STAMP) ## Renew the parts of docs/errors.md that are generated from the data
+	$(BIN)/python docs/errors_page.py
 
 clean: ## Remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,5 +1,6 @@
 """Puts a run's engine room together: lanes with their limiters, the judge, the dispatcher."""
 
+import json
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,13 @@ from batchrunner.clock import Clock, stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.endpoint import Way
 from batchrunner.keeping import HEARTBEAT_S
-from batchrunner.lane import Lane, monotonic_of
+from batchrunner.lane import Berth, Lane, monotonic_of
 from batchrunner.limiter import Limiter
+from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
 from batchrunner.settings import RunSettings
 from batchrunner.slots import Slots
-from batchrunner.store.minutes import recent_sends
+from batchrunner.store.minutes import Pool, recent_sends
 from batchrunner.store.queue import Queue
 from batchrunner.store.writer import Writer
 
@@ -37,28 +39,47 @@ class Means:
 
 
 def assemble(
-    means: Means, way: Way, queue: Queue, writer: Writer, *, run_id: int, sent_before: Mapping[str, Sequence[str]]
+    means: Means, way: Way, queue: Queue, writer: Writer, *, run_id: int, sent_before: Mapping[Pool, Sequence[str]]
 ) -> Dispatcher:
     """Return the dispatcher of a run with a lane for each model class that has something pending.
 
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
     """
     settings, clock, rng = means.settings, means.clock, means.rng
-    judge = Judge(settings.rules, accept=settings.accept, official=way.official, rng=rng)
+    schema = None if settings.schema is None else json.dumps(settings.schema)
+    official, *others = (reached.official for reached in way.reached)
+    judge = Judge(settings.rules, accept=settings.accept, official=official, others=others, rng=rng, schema=schema)
+    standings = [Standing(reached.name, reached.limits.concurrency) for reached in way.reached]
     lanes = []
     for name in queue.model_classes():
-        limiter = Limiter(settings.limits, clock=clock, rules=settings.rules, rng=rng)
-        lanes.append(Lane(name, limiter, clock))
+        berths = []
+        for index, reached in enumerate(way.reached):
+            limits = settings.limits.within(reached.limits)
+            limiter = Limiter(limits, clock=clock, rules=settings.rules, rng=rng)
+            berths.append(Berth(index, standings[index], limiter, reached.limits))
+        lanes.append(Lane(name, berths[0].limiter, clock, berths))
     now = clock.monotonic()
     for lane in lanes:
-        instants = [min(now, monotonic_of(clock, at) + _WAY_OUT_S) for at in sent_before.get(lane.name, ())]
-        lane.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
+        for berth in lane.berths:
+            sent = sent_before.get((lane.name, berth.standing.name), ())
+            instants = [min(now, monotonic_of(clock, at) + _WAY_OUT_S) for at in sent]
+            berth.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
-    return Dispatcher(queue, writer, judge, lanes, slots=slots, clock=clock, run_id=run_id, audience=means.audience)
+    return Dispatcher(
+        queue,
+        writer,
+        judge,
+        lanes,
+        slots=slots,
+        clock=clock,
+        run_id=run_id,
+        audience=means.audience,
+        halt_at=settings.halt,
+    )
 
 
-def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[str, list[str]]:
-    """Return what the run before has sent, per lane, within the longest period that a limit can speak of (UTC stamps)."""
+def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[Pool, list[str]]:
+    """Return what the run before has sent, per lane and endpoint, within the longest period that a limit can speak of (UTC stamps)."""
     rate = settings.limits.rate
     since = clock.utc_now() - timedelta(seconds=max(_PERIOD_S, rate.span_s if rate else 0.0) + 1)
     return recent_sends(conn, stamp(since), alive_since=stamp(since - timedelta(seconds=HEARTBEAT_S)))

@@ -50,13 +50,23 @@ def chosen(options: Keywords) -> Sampling:
 def put_back(options: Keywords) -> Selection | None:
     """Return which failed requests are tried again, and with what change; None: none of them. Raises `UsageError`."""
     ids, patch = _ids(options, "retry_ids"), dict(options.get("retry_params") or {})
-    classes = _classes(options.get("retry"))
-    if classes is None and not ids:
+    classes, signatures = _classes(options.get("retry")), _signatures(options.get("retry_signatures"))
+    if classes is None and not ids and not signatures:
         if patch:
-            raise UsageError("retry_params changes what is put back: say what with retry or retry_ids.")
+            raise UsageError(
+                "retry_params changes what is put back: say what with retry, retry_ids or retry_signatures."
+            )
         return None
     check_patch(patch, "retry_params")
-    return Selection(classes or (), ids, patch)
+    return Selection(classes or (), ids, patch, signatures)
+
+
+def _signatures(given: Any) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"retry_signatures takes keys of groups, or texts of messages, not {name!r}.")
+    return names
 
 
 def _classes(retry: Any) -> tuple[str, ...] | None:

@@ -3,6 +3,8 @@
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import anyio
 from anyio import to_thread
@@ -10,12 +12,15 @@ from anyio import to_thread
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
+from batchrunner.endings import Endings
 from batchrunner.engines import Admitted
 from batchrunner.errors import StoreError
-from batchrunner.lane import Lane, Ticket, utc_stamp
-from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement
+from batchrunner.lane import Berth, Lane, Ticket, utc_stamp
+from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
+from batchrunner.policy.failover import Standing
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
+from batchrunner.policy.tolerance import HaltAt
 from batchrunner.settings import Limits
 from batchrunner.slots import Slots
 from batchrunner.store.changes import Settled, Started, Unstarted
@@ -37,11 +42,11 @@ class Dispatcher:
         clock: Clock,
         run_id: int,
         audience: Audience | None = None,
+        halt_at: HaltAt | None = None,
     ) -> None:
         self.counts = Counts()
         self.slots = slots
-        self.halts: list[Halt] = []  #: What stopped the run or a lane of it, in order.
-        self.given_up: list[str] = []  #: Limits of the user's own that did, in words.
+        self.endings = Endings(lanes, halt_at)
         self._queue = queue
         self._writer = writer
         self._judge = judge
@@ -78,6 +83,15 @@ class Dispatcher:
         return self._lanes
 
     @property
+    def endpoints(self) -> Sequence[Standing]:
+        """The endpoints that have names, in the order in which they are preferred."""
+        return [berth.standing for berth in self._lanes[0].berths if berth.standing.name is not None]
+
+    def endpoints_record(self) -> list[dict[str, Any]]:
+        """Return what became of the endpoints that have names, as the store keeps it."""
+        return [standing.as_record(self._clock.monotonic()) for standing in self.endpoints]
+
+    @property
     def is_paused(self) -> bool:
         """Whether nothing new is to be sent for now."""
         return not self._going.is_set()
@@ -94,19 +108,10 @@ class Dispatcher:
     def retune(self, limits: Limits) -> None:
         """Keep other *limits* from now on."""
         for lane in self._lanes:
-            lane.limiter.retune(limits)
+            for berth in lane.berths:
+                berth.limiter.retune(limits.within(berth.limits))
         if limits.concurrency is not None:  # otherwise there is room for as many as the system has connections
             self.slots.resize(limits.concurrency)
-
-    def stop(self) -> None:
-        """Send nothing more; what is in flight goes on."""
-        for lane in self._lanes:
-            lane.scope.cancel()
-
-    def give_up(self, lane: Lane, reason: str) -> None:
-        """Send nothing more in this *lane*: a limit of the user's own is reached."""
-        self.given_up.append(reason)
-        lane.scope.cancel()
 
     async def take(self, count: int) -> Sequence[Admitted]:
         """Return 1 to *count* admitted attempts whose start is committed, or nothing when the run has no more."""
@@ -158,20 +163,19 @@ class Dispatcher:
             lane.is_through = True
 
     async def _dispatch_due(self, lane: Lane) -> None:
-        limiter = lane.limiter
         while await lane.fill(self._read):
+            berth = lane.turn()
             with self._waiting(lane, Reason.CONSUMER):
                 await self._audience.room()
             with self._waiting(lane, Reason.PAUSED):
                 await self._going.wait()
-            if (why := limiter.impossible(lane.due[0])) is not None:
+            if (why := berth.limiter.impossible(lane.due[0])) is not None:
                 await self._refuse(lane, why)
                 continue
-            await limiter.ready(lane.due[0])
-            if self.is_paused:
+            if not await lane.ready() or self.is_paused:
                 continue
-            if self.slots.free > 0 and lane.in_flight < limiter.room():
-                self._start(lane)
+            if self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room():
+                self._start(lane, berth)
             else:
                 # And then ask everything again: the gate may have closed, a retry may be due.
                 with self._waiting(lane, Reason.CONCURRENCY):
@@ -179,11 +183,12 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:
-        lane.limiter.holdups.begin(self._clock.monotonic(), reason)
+        holdups = lane.limiter.holdups
+        holdups.begin(self._clock.monotonic(), reason)
         try:
             yield
         finally:
-            lane.limiter.holdups.end(self._clock.monotonic())
+            holdups.end(self._clock.monotonic())
 
     async def _refuse(self, lane: Lane, why: str) -> None:
         """Settle the lane's next attempt as one that can never be sent; its start is on record all the same."""
@@ -192,7 +197,7 @@ class Dispatcher:
         failure = Failure(ErrorClass.TOO_LARGE, why)
         outcome, decision = self._judge.judge(attempt, failure, self._clock.monotonic())
         if isinstance(decision, Halt):
-            self._halt(lane, decision)
+            self.endings.halt(lane, decision)
         settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
         change = Settled(settlement)
         await self._writer.submit(change).committed(change)
@@ -201,29 +206,31 @@ class Dispatcher:
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
 
-    def _start(self, lane: Lane) -> None:
-        ticket = Ticket(lane.due.popleft(), lane, lane.limiter.admit())
+    def _start(self, lane: Lane, berth: Berth) -> None:
+        attempt = lane.due.popleft()
+        if berth.index:
+            attempt = replace(attempt, endpoint=berth.index)
+        ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
         self.slots.take()
-        lane.in_flight += 1
-        change = Started(ticket.attempt, self._run_id, stamp(self._clock.utc_now()))
+        berth.in_flight += 1
+        berth.standing.in_flight += 1
+        change = Started(attempt, self._run_id, stamp(self._clock.utc_now()), berth.standing.name)
         self._started.append((ticket, change, self._writer.submit(change)))
         self._news.set()
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
+        if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
+            lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once
+            lane.failed_in_vain(attempt)
         outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
+        ticket.berth.settled(lane.name, is_answer=isinstance(outcome, Success), now=now)
         if isinstance(decision, Halt):
-            self._halt(lane, decision)
+            decision = self.endings.halted(ticket, outcome, decision, now)
+        lane.reconsider()
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
-
-    def _halt(self, lane: Lane, halt: Halt) -> None:
-        self.halts.append(halt)
-        if halt.lane_only:
-            lane.scope.cancel()
-        else:
-            self.stop()
 
     async def _settle_unstorable(self, settlement: Settlement) -> Settlement:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
@@ -234,12 +241,14 @@ class Dispatcher:
         return settlement
 
     def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
-        ticket.lane.in_flight -= 1
+        ticket.berth.in_flight -= 1
+        ticket.berth.standing.in_flight -= 1
         self._conclude(ticket.lane, settlement)
         self.slots.give()
 
     def _conclude(self, lane: Lane, settlement: Settlement) -> None:
         self.counts.add(settlement)
+        self.endings.mind_failures(self.counts)
         decision = settlement.decision
         lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
         if not isinstance(decision, Retry | Halt):

@@ -11,10 +11,11 @@ from batchrunner.clock import Clock, stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.errors import StoreError
 from batchrunner.holding import figures
-from batchrunner.lane import Lane
+from batchrunner.lane import Berth, Lane
+from batchrunner.policy.breaker import DOUBT_S
 from batchrunner.policy.holdups import Reason
 from batchrunner.screen import duration
-from batchrunner.store.changes import Heartbeat
+from batchrunner.store.changes import EndpointsKept, Heartbeat
 from batchrunner.store.minutes import MinuteKept
 from batchrunner.store.writer import Writer
 
@@ -34,11 +35,18 @@ class _Watched:
     """A lane, and what was said and written of it."""
 
     lane: Lane
+    berth: Berth
     minute: str = ""
     waited_s: dict[Reason, float] = field(default_factory=dict)  # in that minute, as far as it is written down
     outage_since: float | None = None
     told_at: float = 0.0
     told_limit: float = math.inf  # the lowest that was told
+
+    @property
+    def name(self) -> str:
+        """The lane, and the endpoint if it has a name."""
+        endpoint = self.berth.standing.name
+        return f"{self.lane.name} at {endpoint}" if endpoint is not None else self.lane.name
 
 
 class Keeper:
@@ -66,7 +74,8 @@ class Keeper:
         self._renew = renew
         self._max_outage_s = max_outage_s
         self.began_at = clock.monotonic()
-        self._watched = [_Watched(lane) for lane in dispatcher.lanes]
+        self._watched = [_Watched(lane, berth) for lane in dispatcher.lanes for berth in lane.berths]
+        self._told_given_up: set[str] = set()
 
     async def run(self) -> None:
         """Look after the run until cancelled."""
@@ -78,7 +87,7 @@ class Keeper:
         """Write down what the lanes did and waited for since the last time."""
         now, minute = self._clock.monotonic(), _minute(self._clock.utc_now())
         for watched in self._watched:
-            flow = watched.lane.limiter.flow
+            flow = watched.berth.limiter.flow
             tally = flow.holdups.take(now)
             if watched.minute != minute:
                 watched.minute, watched.waited_s = minute, {}
@@ -90,8 +99,17 @@ class Keeper:
                 name: getattr(tally, name) for name in ("sent", "refused", "failed", "input_tokens", "output_tokens")
             }
             waited_s = {reason.value: s for reason, s in watched.waited_s.items() if s >= _NOTHING_S}
-            kept = MinuteKept(self._run_id, watched.lane.name, minute, {**done, **figures(flow)}, waited_s)
+            kept = MinuteKept(
+                self._run_id,
+                watched.lane.name,
+                minute,
+                {**done, **figures(flow)},
+                waited_s,
+                watched.berth.standing.name or "",
+            )
             self._writer.submit(kept)
+        if self._dispatcher.endpoints:
+            self._writer.submit(EndpointsKept(self._run_id, self._dispatcher.endpoints_record()))
 
     async def _beat(self) -> None:
         while True:
@@ -114,6 +132,7 @@ class Keeper:
                 self._wake_up(now, slept_s)
             for watched in self._watched:
                 self._look(watched, now)
+            self._tell_given_up()
             self._dispatcher.slots.nudge()
 
     def _is_in_place(self) -> bool:
@@ -122,7 +141,7 @@ class Keeper:
             self._check_place()
         except StoreError as error:
             self._note(f"{error} Nothing more is sent.")
-            self._dispatcher.stop()
+            self._dispatcher.endings.stop()
             return False
         return True
 
@@ -130,17 +149,17 @@ class Keeper:
         self._note(f"this process did not run for {duration(slept_s)}: going on slowly, over new connections")
         self._renew()
         for watched in self._watched:
-            watched.lane.limiter.suspended(now)
+            watched.berth.limiter.suspended(now)
 
     def _look(self, watched: _Watched, now: float) -> None:
-        flow = watched.lane.limiter.flow
         self._tell_limit(watched)
+        flow = watched.berth.limiter.flow
         self._tell_outage(watched, flow.breaker.opened_at, now)
         if flow.holdups.waiting_for in _OUR_OWN:
             flow.stuck_since = None
-        since = flow.stuck_since
+        since = watched.lane.stuck_since
         if since is not None and now - since > self._max_outage_s and not watched.lane.has_ended:
-            self._dispatcher.give_up(
+            self._dispatcher.endings.give_up(
                 watched.lane,
                 f"Nothing was answered for {duration(now - since)} (--max-outage). Look at the endpoint's status, then "
                 "run the same command again.",
@@ -148,23 +167,38 @@ class Keeper:
 
     def _tell_limit(self, watched: _Watched) -> None:
         """Say once when the endpoint permits less than the user wants."""
-        requests = watched.lane.limiter.flow.requests
+        requests = watched.berth.limiter.flow.requests
         wanted, offered = requests.wanted, requests.offered
         if wanted is None or offered is None or offered >= watched.told_limit:
             return
         watched.told_limit = offered
         if offered < (per_minute := wanted.count * 60 / wanted.period_s):
             self._note(
-                f"{watched.lane.name}: the endpoint permits {offered:,} requests a minute, fewer than the "
+                f"{watched.name}: the endpoint permits {offered:,} requests a minute, fewer than the "
                 f"{per_minute:,.0f} you set: {offered:,} it is"
             )
 
+    def _tell_given_up(self) -> None:
+        for watched in self._watched:
+            why = watched.berth.standing.why(watched.lane.name)
+            if why is not None and why not in self._told_given_up:
+                self._told_given_up.add(why)
+                self._note(f"{watched.name}: not used any more in this run: {why}")
+
     def _tell_outage(self, watched: _Watched, opened_at: float | None, now: float) -> None:
-        name = watched.lane.name
+        name = watched.name
         if opened_at is not None and watched.outage_since is None:
             watched.outage_since, watched.told_at = opened_at, now
+            elsewhere = watched.lane.has_another(watched.berth)
+            if watched.berth.limiter.flow.breaker.is_in_doubt and not elsewhere:
+                self._note(
+                    f"{name}: the few requests that are left keep failing. Tried again every few seconds for "
+                    f"{duration(DOUBT_S)}; after that it counts as theirs"
+                )
+                return
+            on_hold = f"On hold for up to {duration(self._max_outage_s)} (--max-outage)"
             self._note(
-                f"{name}: the endpoint is failing. On hold for up to {duration(self._max_outage_s)} (--max-outage), "
+                f"{name}: the endpoint is failing. {'Another one takes over' if elsewhere else on_hold}, "
                 "with a try every few seconds; no attempt is used up"
             )
         elif opened_at is not None and now - watched.told_at >= _REMIND_S and not watched.lane.has_ended:

@@ -10,8 +10,10 @@ import anyio
 from batchrunner.clock import Clock, stamp
 from batchrunner.limiter import Admission, Limiter
 from batchrunner.model import Attempt, Outcome, Retry
+from batchrunner.policy.failover import Standing, choose
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Lesson
+from batchrunner.settings import Limits
 from batchrunner.store.queue import Claim, Claimed
 
 #: Reads the queue for a lane, off the event loop.
@@ -22,23 +24,107 @@ _STAMP_S = 0.002
 
 
 @dataclass(slots=True, eq=False)
+class Berth:
+    """An endpoint as one lane uses it."""
+
+    index: int  #: Its place in the order of the run's endpoints.
+    standing: Standing  #: Of the endpoint; all lanes share it.
+    limiter: Limiter
+    limits: Limits = field(default_factory=Limits)  #: The endpoint's own.
+    in_flight: int = 0  #: Attempts of the lane that hold a slot there.
+
+    @property
+    def is_down(self) -> bool:
+        """Whether an outage is on there."""
+        return self.limiter.flow.breaker.is_open
+
+    def settled(self, lane: str, *, is_answer: bool, now: float) -> None:
+        """An attempt of *lane* is over, and the limiter has learnt of it."""
+        self.standing.settled(lane, is_answer=is_answer, is_down=self.is_down, now=now)
+
+
+@dataclass(slots=True, eq=False)
 class Lane:
-    """A rate-limit pool at work."""
+    """A rate-limit pool at work; with several endpoints one of each, of which one is in use at a time."""
 
     name: str  #: The model class.
-    limiter: Limiter
+    limiter: Limiter  #: Of the endpoint in use.
     clock: Clock
+    berths: list[Berth] = field(default_factory=list)  #: In the order in which they are preferred, at least one.
     due: deque[Attempt] = field(default_factory=deque)  #: To be sent next.
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)  #: Of its dispatching task.
     retrying: int = 0  #: Requests that this run put back and has not claimed again yet.
-    in_flight: int = 0  #: Attempts that hold a slot.
     is_through: bool = False  #: Everything of it is final.
+    berth: Berth = field(init=False)  #: In use.
+    _turning: anyio.CancelScope | None = None  # of a wait for the berth in use
+    _in_vain: set[int] = field(default_factory=set)  # seq of what an endpoint that is down has failed
     _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
     _after: int = 0
     _fresh: bool = True
     _behind: int = 0  # fresh requests in `due` when the retries before them were claimed
     _next_due_at: float | None = None
     _woken: anyio.Event = field(default_factory=anyio.Event)
+
+    def __post_init__(self) -> None:
+        self.berths = self.berths or [Berth(0, Standing(), self.limiter)]
+        self.berth = self.berths[0]
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts that hold a slot."""
+        return sum(berth.in_flight for berth in self.berths)
+
+    @property
+    def is_afloat(self) -> bool:
+        """Whether an endpoint is left that does not refuse everything."""
+        return not all(berth.standing.is_given_up(self.name) for berth in self.berths)
+
+    @property
+    def stuck_since(self) -> float | None:
+        """Since when no endpoint that is left has answered anything; None: one does, or nothing was tried."""
+        left = [berth.limiter.flow.stuck_since for berth in self.berths if not berth.standing.is_given_up(self.name)]
+        since = [instant for instant in left if instant is not None]
+        return max(since) if since and len(since) == len(left) else None
+
+    def turn(self) -> Berth:
+        """Turn to the endpoint to be used now, and return it."""
+        if len(self.berths) > 1:
+            self.berth = self._choice()
+            self.limiter = self.berth.limiter
+        return self.berth
+
+    async def ready(self) -> bool:
+        """Wait until the next attempt may start at the endpoint in use; False: look for another one first."""
+        if len(self.berths) == 1:
+            await self.limiter.ready(self.due[0])
+            return True
+        with anyio.CancelScope() as self._turning:
+            await self.limiter.ready(self.due[0])
+        is_ready = not self._turning.cancelled_caught
+        self._turning = None
+        return is_ready
+
+    def reconsider(self) -> None:
+        """Something has happened at an endpoint: let whoever waits for the one in use look whether it still is the one."""
+        if self._turning is not None and self._choice() is not self.berth:
+            self._turning.cancel()
+
+    def failed_in_vain(self, attempt: Attempt) -> None:
+        """An endpoint that is down has failed *attempt*: its request does not try that one again while others answer."""
+        self._in_vain.add(attempt.seq)
+
+    def has_another(self, berth: Berth) -> bool:
+        """Whether an endpoint other than that of *berth* is left and answers."""
+        return any(
+            not (other is berth or other.standing.is_given_up(self.name) or other.is_down) for other in self.berths
+        )
+
+    def _choice(self) -> Berth:
+        standings = [berth.standing for berth in self.berths]
+        breakers = [berth.limiter.flow.breaker for berth in self.berths]
+        may_probe = not self.due or self.due[0].seq not in self._in_vain
+        chosen = choose(standings, breakers, self.name, self.clock.monotonic(), may_probe=may_probe)
+        return self.berth if chosen is None else self.berths[chosen]
 
     async def fill(self, read: ReadQueue) -> bool:
         """Wait until something is due; False when the lane has come to its end."""
@@ -65,6 +151,8 @@ class Lane:
     def settled(self, attempt: Attempt, retry: Retry | None) -> None:
         """An attempt of this lane is over and committed; *retry* says when its request is due again."""
         self._in_hand.discard(attempt.seq)
+        if retry is None:
+            self._in_vain.discard(attempt.seq)
         if retry is not None:
             self.retrying += 1
             self._note_due(retry.at + _STAMP_S)
@@ -103,14 +191,15 @@ class Lane:
         if self._next_due_at is None:
             await self._woken.wait()
             return
-        self.limiter.holdups.begin(self.clock.monotonic(), Reason.RETRIES)
+        holdups = self.limiter.holdups
+        holdups.begin(self.clock.monotonic(), Reason.RETRIES)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._wake_at, self._next_due_at)
                 await self._woken.wait()
                 group.cancel_scope.cancel()
         finally:
-            self.limiter.holdups.end(self.clock.monotonic())
+            holdups.end(self.clock.monotonic())
 
     async def _wake_at(self, instant: float) -> None:
         await self.clock.sleep_until(instant)
@@ -137,6 +226,7 @@ class Ticket:
     attempt: Attempt
     lane: Lane
     admission: Admission
+    berth: Berth
 
     def mark_sent(self) -> None:
         """The request is on the wire."""
@@ -144,4 +234,4 @@ class Ticket:
 
     def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
         """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""
-        return self.admission.learn(self.attempt, outcome, self.lane.in_flight, is_suspect=is_suspect)
+        return self.admission.learn(self.attempt, outcome, self.berth.in_flight, is_suspect=is_suspect)

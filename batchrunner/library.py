@@ -108,7 +108,7 @@ async def _run(
         report = await runner.run(
             plan.job,
             plan.settings,
-            plan.endpoint,
+            plan.endpoints,
             reporter=plan.reporter,
             signals=signals,
             stopper=stopper,

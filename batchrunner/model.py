@@ -46,6 +46,7 @@ class ErrorClass(StrEnum):
     TRUNCATED = "truncated"  #: The answer hit `max_tokens` or the context window.
     REFUSED = "refused"  #: The model declined.
     EMPTY = "empty"  #: An answer without content.
+    PAUSED = "paused"  #: The server paused a long turn with tools (`pause_turn`); it could be continued.
     SCHEMA = "schema"  #: The answer does not match the schema asked for.
     EXPIRED = "expired"  #: A batch ended before it got to this request.
     INPUT = "input"  #: The line could not be sent at all.
@@ -99,6 +100,7 @@ class Attempt:
     stream: bool = False  #: To be sent as a stream.
     timeout_s: float | None = None  #: Total deadline in seconds; None: computed from `max_tokens`.
     failures: Mapping[ErrorClass, int] = field(default_factory=dict)  #: Earlier failures that count, by class.
+    endpoint: int = 0  #: Which of the run's endpoints it goes to, from 0; set when it is admitted.
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +168,9 @@ class Fail:
 class Halt:
     """Stop the run, or one lane of it; the request stays pending."""
 
-    reason: str  #: What happened and what to do about it, for the user.
+    reason: str  #: What was seen and what it usually means, for the user: one line.
     lane_only: bool = False
+    steps: tuple[str, ...] = ()  #: What to try, in order.
 
 
 Decision = Retry | Fail | Halt

@@ -7,6 +7,7 @@ from typing import Any
 
 from batchrunner.advice import export_command
 from batchrunner.counts import Counts
+from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
 from batchrunner.policy.sampling import Sampling
@@ -33,12 +34,14 @@ class Report:
 
     ending: str = "finished"  #: finished, halted, stopped (at a limit of the user's own), interrupted or failed.
     reason: str | None = None
+    steps: tuple[str, ...] = ()  #: Of a halt: what to try, in order.
     exit_code: Exit = Exit.OK
     put_back: int = 0  #: Failed requests made pending again.
     imported: Imported | None = None  #: None: the job file was as the store knew it.
     counts: Counts = field(default_factory=Counts)
     totals: Totals = field(default_factory=Totals)  #: Of the lines this run was to work on.
     waits: list[str] = field(default_factory=list)  #: What the run waited for longest, in words.
+    endpoints: list[dict[str, Any]] = field(default_factory=list)  #: What became of each that has a name.
     seconds: float = 0.0
     simulated: bool = False
 
@@ -47,6 +50,7 @@ class Report:
         return {
             "ending": self.ending,
             "reason": self.reason,
+            "steps": list(self.steps),
             "exit_code": int(self.exit_code),
             "seconds": round(self.seconds, 3),
             "requests": self.totals.requests,
@@ -60,6 +64,7 @@ class Report:
             "output_tokens": self.counts.output_tokens,
             "failures": dict(self.counts.failures),
             "waits": self.waits,
+            "endpoints": self.endpoints,
         }
 
 
@@ -114,6 +119,7 @@ def closing(report: Report, name: str) -> str:
     lines = []
     if report.reason:
         lines.append(f"{report.ending}: {report.reason}")
+        lines += [f"  {number}. {step}" for number, step in enumerate(report.steps, 1)]
     lines.append(
         f"{report.ending} after {report.seconds:,.1f} s: {totals.succeeded:,} succeeded, {totals.failed:,} failed, "
         f"{totals.pending:,} pending, of {totals.requests:,}"
@@ -128,7 +134,7 @@ def closing(report: Report, name: str) -> str:
         lines.append(f"{name} holds no requests")
     elif not totals.pending and report.ending == "finished":
         lines.append("nothing was left to send")
-    return "\n".join(lines + report.waits + _next(report, name))
+    return "\n".join(lines + [endpoint_told(one) for one in report.endpoints] + report.waits + _next(report, name))
 
 
 def _next(report: Report, name: str) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import random
 import socket
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -29,7 +30,7 @@ from batchrunner.report import Job, Report, banner
 from batchrunner.retuning import Listener, Sending
 from batchrunner.settings import RunSettings
 from batchrunner.stopping import Stopper
-from batchrunner.store.changes import RunEnded, begin_run, last_endpoint, recover
+from batchrunner.store.changes import RunEnded, begin_run, last_endpoints, recover
 from batchrunner.store.files import check_place, damaged, open_reader, owned
 from batchrunner.store.owner import owner_connection
 from batchrunner.store.queue import Queue
@@ -44,7 +45,7 @@ _LATEST_DUE_S = 300.0
 async def run(
     job: Job,
     settings: RunSettings,
-    endpoint: Endpoint,
+    endpoint: Endpoint | Sequence[Endpoint],
     *,
     reporter: Reporter,
     clock: Clock | None = None,
@@ -55,7 +56,7 @@ async def run(
 ) -> Report:
     """Work on *job* until every request is final, something halts it, or the user stops it.
 
-    *signals*: obey SIGINT, SIGTERM and SIGHUP (main thread only); *stopper*: obey whoever holds it. Raises `BatchrunnerError` where nothing can be
+    *endpoint*: where to send; of several the first that works. *signals*: obey SIGINT, SIGTERM and SIGHUP (main thread only); *stopper*: obey whoever holds it. Raises `BatchrunnerError` where nothing can be
     done; whatever was answered by then is in the store.
     """
     stopper = stopper or Stopper(settings.stopping, reporter.note)
@@ -63,7 +64,8 @@ async def run(
         if signals:
             group.start_soon(stopper.listen)
         now, chance = clock or SystemClock(), rng or random.Random()
-        session = _Session(job, settings, endpoint, reporter, stopper, now, chance, audience or Nobody())
+        endpoints = [endpoint] if isinstance(endpoint, Endpoint) else list(endpoint)
+        session = _Session(job, settings, endpoints, reporter, stopper, now, chance, audience or Nobody())
         error: BaseException | None = None
         try:
             report = await session.run()
@@ -92,7 +94,7 @@ class _Session:
 
     _job: Job
     _settings: RunSettings
-    _endpoint: Endpoint
+    _endpoints: Sequence[Endpoint]
     _reporter: Reporter
     _stopper: Stopper
     _clock: Clock
@@ -105,7 +107,7 @@ class _Session:
     async def run(self) -> Report:
         """Lock, load, work, report."""
         started = self._clock.monotonic()
-        self._report.simulated = self._endpoint.simulator is not None
+        self._report.simulated = self._is_simulated
         store = self._job.store
         with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
             listener = Listener(store, name, self._stopper, self._clock, self._reporter.note)
@@ -120,6 +122,10 @@ class _Session:
                 self._conclude()
         self._report.seconds = self._clock.monotonic() - started
         return self._report
+
+    @property
+    def _is_simulated(self) -> bool:
+        return self._endpoints[0].simulator is not None
 
     async def _load(self, conn: sqlite3.Connection) -> Imported | None:
         if self._job.source is None:
@@ -141,7 +147,7 @@ class _Session:
                 f"{self._job.store} has no job file in it yet, or not all of it; `batchrunner run` reads it."
             )
         recover(conn)
-        claim_for(conn, simulated=self._endpoint.simulator is not None, store=self._job.store)
+        claim_for(conn, simulated=self._is_simulated, store=self._job.store)
 
     def _put_back(self, conn: sqlite3.Connection) -> None:
         if self._job.put_back is not None:
@@ -164,14 +170,12 @@ class _Session:
         writer = Writer(conn, complain=self._reporter.note)
         before, files = queue.totals(), allowed_files(conn)
         limits = self._settings.limits
-        async with opened(self._endpoint, limits.cap, exactly=limits.concurrency is not None) as way:
-            check_unchanged(last_endpoint(conn), way, self._endpoint, self._job.store)
+        async with opened(self._endpoints, limits.cap, exactly=limits.concurrency is not None) as way:
+            check_unchanged(last_endpoints(conn), way, self._endpoints, self._job.store)
             sent_before = await to_thread.run_sync(sends_before, conn, self._settings, self._clock)
             run_id = self._begin(conn, way.record)
             self._audience.began(run_id)
-            self._reporter.note(
-                banner(self._job.store, self._report, self._settings, totals(conn), way.record["endpoint"])
-            )
+            self._reporter.note(banner(self._job.store, self._report, self._settings, totals(conn), _addresses(way)))
             async with writer.running():
                 means = Means(self._settings, self._clock, self._rng, self._audience)
                 dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=sent_before)
@@ -248,16 +252,18 @@ class _Session:
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, began_at: float) -> None:
         report = self._report
         report.counts = dispatcher.counts
+        report.endpoints = dispatcher.endpoints_record()
         now = self._clock.monotonic()
         report.waits = waits_told(dispatcher.lanes, now, now - began_at)
         if report.reason is not None:
             pass
-        elif dispatcher.halts:
-            report.ending, report.reason = "halted", dispatcher.halts[0].reason
+        elif dispatcher.endings.halts:
+            report.ending, report.reason = "halted", dispatcher.endings.halts[0].reason
+            report.steps = dispatcher.endings.halts[0].steps
         elif self._stopper.stopped():
             report.ending, report.reason = "interrupted", self._stopper.reason
-        elif dispatcher.given_up:
-            report.ending, report.reason = "stopped", dispatcher.given_up[0]
+        elif dispatcher.endings.given_up:
+            report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
         writer.submit(RunEnded(run_id, stamp(self._clock.utc_now()), report.ending, report.reason))
 
     def _conclude(self) -> None:
@@ -269,7 +275,8 @@ class _Session:
         elif report.ending == "stopped":
             report.exit_code = Exit.LIMIT
         else:
-            report.exit_code = Exit.SOME_FAILED if report.totals.failed else Exit.OK
+            failed, finished = report.totals.failed, report.totals.failed + report.totals.succeeded
+            report.exit_code = Exit.SOME_FAILED if self._settings.fail_on.fails(failed, finished) else Exit.OK
 
     def _interrupted_import(self) -> Report:
         self._report.ending = "interrupted"
@@ -278,6 +285,11 @@ class _Session:
         return self._report
 
 
+def _addresses(way: Way) -> str:
+    """Return where the run sends, for people: an address, or names with addresses in their order."""
+    return ", then ".join(way.record.get("endpoints") or [way.record["endpoint"]])
+
+
 def _drain(dispatcher: Dispatcher) -> int:
-    dispatcher.stop()
+    dispatcher.endings.stop()
     return dispatcher.slots.taken

@@ -11,15 +11,16 @@ from typing import Any
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
-from batchrunner.policy.retry import Action, Rule, Rules, Wait
+from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
 from batchrunner.policy.sampling import Sampling
+from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.policy.window import Rate
 
 _RETRIES_DIGITS = 6
 #: So many of the ids a run was told to work on are kept.
 _IDS_ON_RECORD = 100
 #: What of a rule can be changed.
-RULE_KEYS = ("action", "attempts", "first_s", "cap_s", "wait")
+RULE_KEYS = ("action", "attempts", "first_s", "cap_s", "wait", "jitter")
 #: Most calls in flight.
 LARGEST_CONCURRENCY = 10_000
 _LONGEST_WAIT_S = 300.0
@@ -44,7 +45,7 @@ def default_rules() -> dict[ErrorClass, Rule]:
 
 
 def _rule(spec: Mapping[str, Any]) -> Rule:
-    words = {"action": Action, "wait": Wait}
+    words = {"action": Action, "wait": Wait, "jitter": Jitter}
     typed: dict[str, Any] = {key: words[key](value) if key in words else value for key, value in spec.items()}
     return Rule(**typed)
 
@@ -72,6 +73,16 @@ class Limits:
         """The most calls in flight as long as nobody has named a rate."""
         return self.concurrency or int(_defaults()["limits"]["cautious_concurrency"])
 
+    def within(self, other: "Limits") -> "Limits":
+        """Return these limits with those of *other*, where it has stricter ones."""
+        return replace(
+            self,
+            rate=min((r for r in (self.rate, other.rate) if r), key=lambda r: r.count / r.period_s, default=None),
+            concurrency=_stricter(self.concurrency, other.concurrency),
+            itpm=_stricter(self.itpm, other.itpm),
+            otpm=_stricter(self.otpm, other.otpm),
+        )
+
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
         return {
@@ -81,6 +92,10 @@ class Limits:
             "otpm": self.otpm,
             "burst": self.burst,
         }
+
+
+def _stricter(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +116,10 @@ class RunSettings:
     stopping: Stopping = field(default_factory=Stopping)
     timeout_s: float | None = None  #: Total deadline of an attempt; None: from `max_tokens`.
     max_outage_s: float = field(default_factory=lambda: float(_defaults()["run"]["max_outage_s"]))
+    halt: HaltAt | None = None  #: Stop at so many failures.
+    fail_on: FailOn = field(default_factory=FailOn)  #: When failures make the exit code 1.
     first: int | None = None  #: Only the first so many lines.
+    schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
 
     def as_record(self) -> dict[str, Any]:
@@ -111,9 +129,12 @@ class RunSettings:
             **self.limits.as_record(),
             "max_outage_s": self.max_outage_s,
             "retries": {c.value: rule.attempts - 1 for c, rule in self.rules.items() if rule != standard[c]},
-            "rules": {c.value: _changes(rule, standard[c]) for c, rule in self.rules.items() if rule != standard[c]},
+            "rules": changes_of(self.rules),
             "accept": sorted(self.accept),
             "timeout_s": self.timeout_s,
+            "halt": str(self.halt) if self.halt else None,
+            "fail_on": str(self.fail_on),
+            "schema": self.schema,
             "first": self.first,
             "sample": self.sampling.sample,
             "seed": self.sampling.seed,
@@ -167,20 +188,26 @@ def with_rules(rules: Rules, changes: Mapping[str, Mapping[str, Any]]) -> dict[E
     """Return *rules* with what *changes* say of single classes; raises `UsageError`."""
     changed = dict(rules)
     for name, change in changes.items():
-        changed[_error_class(name)] = changed_rule(_error_class(name), change)
+        changed[error_class_named(name)] = changed_rule(error_class_named(name), change, rules)
     return changed
 
 
-def changed_rule(error_class: ErrorClass, change: Mapping[str, Any]) -> Rule:
-    """Return the default rule of a class with *change* applied: keys of `RULE_KEYS`; raises `UsageError`.
+def changes_of(rules: Rules) -> dict[str, dict[str, Any]]:
+    """Return by class how *rules* differ from the defaults, in the form that `with_rules` takes."""
+    standard = default_rules()
+    return {c.value: _changes(rule, standard[c]) for c, rule in rules.items() if rule != standard[c]}
 
-    `attempts` alone decides the action too: more than one is a retry, one is none.
+
+def changed_rule(error_class: ErrorClass, change: Mapping[str, Any], rules: Rules | None = None) -> Rule:
+    """Return the rule of a class (of *rules*, else of the defaults) with *change* applied; raises `UsageError`.
+
+    *change* has keys of `RULE_KEYS`. `attempts` alone decides the action too: more than one is a retry, one is none.
     """
     for key in change:
         if key not in RULE_KEYS:
             raise UsageError(f"{key!r} is no part of a rule; allowed: {', '.join(RULE_KEYS)}.")
-    rule = default_rules()[error_class]
-    for key, words in (("action", Action), ("wait", Wait)):
+    rule = (rules or default_rules())[error_class]
+    for key, words in (("action", Action), ("wait", Wait), ("jitter", Jitter)):
         if key in change and change[key] not in list(words):
             raise UsageError(f"{key} must be one of {', '.join(words)}, not {change[key]!r}.")
     attempts = change.get("attempts", rule.attempts)
@@ -191,9 +218,18 @@ def changed_rule(error_class: ErrorClass, change: Mapping[str, Any]) -> Rule:
     counted = rule.counted or "attempts" in change
     if action is Action.RETRY and counted and attempts < 2:
         raise UsageError(f"action retry needs attempts of 2 or more (the first included), not {attempts}.")
-    changed = replace(rule, action=action, attempts=attempts, counted=counted, wait=Wait(change.get("wait", rule.wait)))
+    wait, jitter = Wait(change.get("wait", rule.wait)), Jitter(change.get("jitter", rule.jitter))
     first_s, cap_s = _waits(rule, change)
-    return replace(changed, first_s=first_s, cap_s=cap_s)
+    return replace(
+        rule,
+        action=action,
+        attempts=attempts,
+        counted=counted,
+        first_s=first_s,
+        cap_s=cap_s,
+        wait=wait,
+        jitter=jitter,
+    )
 
 
 def _waits(rule: Rule, change: Mapping[str, Any]) -> tuple[float, float]:
@@ -206,30 +242,8 @@ def _waits(rule: Rule, change: Mapping[str, Any]) -> tuple[float, float]:
     return first_s, cap_s
 
 
-def parse_rules(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return what `--rule server:attempts=10,first_s=2` asks for, by class; raises `UsageError`."""
-    parsed: dict[str, dict[str, Any]] = {}
-    for text in texts:
-        name, colon, pairs = text.partition(":")
-        if not colon or "=" not in pairs:
-            raise UsageError(f"--rule {text!r} is not CLASS:KEY=VALUE,..., such as server:attempts=10,cap_s=120.")
-        rule = parsed.setdefault(_error_class(name).value, {})
-        for pair in pairs.split(","):
-            key, _, value = pair.partition("=")
-            rule[key.strip()] = _rule_value(value.strip())
-    return parsed
-
-
-def _rule_value(text: str) -> Any:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _error_class(name: str) -> ErrorClass:
+def error_class_named(name: str) -> ErrorClass:
+    """Return the class of that name; raises `UsageError`."""
     if name not in set(ErrorClass):
         raise UsageError(f"{name!r} is no error class. Classes: {', '.join(ErrorClass)}.")
     return ErrorClass(name)

@@ -1,7 +1,7 @@
 """What a Python program asks of a run, by keyword, made into what the engine room takes."""
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from math import inf
@@ -10,12 +10,15 @@ from typing import Any, Literal, TypedDict, cast
 
 from batchrunner.choices import chosen, completed, put_back
 from batchrunner.definition import Definition, is_definition, load_definition
+from batchrunner.destinations import endpoints_of, is_simulated
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import UsageError
 from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.loading import Source
+from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job
+from batchrunner.ruling import read_schema
 from batchrunner.settings import (
     Limits,
     RunSettings,
@@ -39,7 +42,20 @@ Requests = str | os.PathLike[str] | Lines | None
 LABEL = "requests from Python"
 
 #: What a run on a store alone takes over from the last one.
-_GOES_ON = ("rate", "itpm", "otpm", "burst", "concurrency", "max_outage_s", "rules", "accept", "timeout_s")
+_GOES_ON = (
+    "rate",
+    "itpm",
+    "otpm",
+    "burst",
+    "concurrency",
+    "max_outage_s",
+    "rules",
+    "accept",
+    "timeout_s",
+    "schema",
+    "halt",
+    "fail_on",
+)
 
 
 class Options(TypedDict, total=False):
@@ -68,7 +84,8 @@ class Options(TypedDict, total=False):
     # Failed requests to put back first.
     retry: bool | str | Iterable[str] | None  #: Those another try can mend; these error classes; or `"all"`.
     retry_ids: Iterable[str | int] | str | None  #: Of those only these; without `retry`, whatever they failed of.
-    retry_params: Mapping[str, Any] | None  #: Laid over their parameters from now on: `{"max_tokens": 16000}`.
+    retry_signatures: Iterable[str] | str | None  #: Of those only these groups of `errors`: a key, or a message.
+    retry_params: Mapping[str, Any] | None  #: Laid over from now on: `{"max_tokens": 16000}`; None takes a key out.
     # How the run goes about it.
     limits: Limits | None  #: Rates and calls in flight; or the next six one by one.
     rpm: int | None  #: At most so many requests a minute.
@@ -78,9 +95,12 @@ class Options(TypedDict, total=False):
     burst: bool | None  #: Send without an even pace what the endpoint says is left.
     concurrency: int | None  #: At most so many calls in flight. Default: as many as rate and latency ask for.
     max_outage_s: float | None  #: How long to wait for an endpoint that answers nothing. Default: 3600.
-    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, `"empty"`.
+    accept: Iterable[str] | str | None  #: Answers that count as success too: `"truncated"`, `"refused"`, ...
+    schema: Mapping[str, Any] | str | os.PathLike[str] | None  #: JSON schema, or its file, that every answer must fit.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
     rules: Mapping[str, Mapping[str, Any]] | None  #: Changes of rules: `{"server": {"attempts": 10, "cap_s": 120}}`.
+    halt: int | str | None  #: Stop at so many failed requests, or `"5%"` of the finished ones.
+    fail_on: str | None  #: When failures make the exit code 1: `"any"` (default), `"none"`, above `"1%"`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.
     drain_s: float | None  #: How long calls in flight may finish once the run is to stop. Default: 60.
     durability: Literal["full", "fast"] | None  #: `fast`: a power cut may lose the last second.
@@ -88,6 +108,9 @@ class Options(TypedDict, total=False):
     # Where requests go.
     client: Any  #: An SDK client of your own (Bedrock, Vertex, a test's): everything goes through it.
     base_url: str | None  #: Another endpoint than `ANTHROPIC_BASE_URL` or the official one.
+    endpoints: Iterable[str] | str | None  #: Names in your configuration file: the first that works is used.
+    api_version: str | None  #: Another `anthropic-version`, for a gateway that wants it: `"2023-06-01"`.
+    headers: Mapping[str, str] | None  #: Sent with every request; never a credential.
     insecure_base_url: bool | None  #: Permit `http://` beyond this machine: the key travels in clear.
     simulate: bool | str | None  #: Use the embedded simulator, with its settings if a text: `"latency=0.2..1"`.
 
@@ -98,7 +121,7 @@ class Plan:
 
     job: Job
     settings: RunSettings
-    endpoint: Endpoint
+    endpoints: Sequence[Endpoint]  #: The first that works is used.
     reporter: Reporter
 
 
@@ -113,14 +136,14 @@ async def planned(requests: Requests, options: Options) -> AsyncIterator[Plan]:
         requests, options = definition.input, cast("Options", completed(options, definition.keywords()))
     elif requests is None:
         options = cast("Options", completed(options, _last(store)))
-    settings, endpoint = _settings(options), _endpoint(options)
+    settings, endpoints = _settings(options), endpoints_of(options)
     defaults, again = _defaults(options), put_back(options)
     watching = _reporter(options)
 
     def plan(path: Path | None, label: str | None = None) -> Plan:
         source = None if path is None else _source(path, label, defaults, options)
         job = Job(store, source, options.get("on_change"), again, options.get("durability") or "full")
-        return Plan(job, settings, endpoint, watching)
+        return Plan(job, settings, endpoints, watching)
 
     if requests is None:
         yield plan(None)
@@ -171,7 +194,7 @@ def _source(path: Path, label: str | None, defaults: Defaults, options: Options)
         template,
         text,
         surrogates=_one_of("surrogates", options.get("surrogates") or "refuse", ("refuse", "replace")),
-        simulated=_simulated(options),
+        simulated=is_simulated(options),
         label=label,
         form=Format(_one_of("format", form, tuple(Format))) if form is not None else None,
         files=Path(files) if files is not None else None,
@@ -208,7 +231,10 @@ def _settings(options: Options) -> RunSettings:
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=_seconds(options, "timeout_s", least=0.001),
         max_outage_s=_seconds(options, "max_outage_s", least=0.001) or RunSettings().max_outage_s,
+        halt=HaltAt.parse(options.get("halt")),
+        fail_on=FailOn.parse(options.get("fail_on")),
         first=first,
+        schema=read_schema(options.get("schema")),
         sampling=chosen(options),
     )
 
@@ -236,27 +262,6 @@ def _limits(options: Options) -> Limits:
     if limits.concurrency is not None and not 1 <= limits.concurrency <= 10_000:
         raise UsageError(f"concurrency must be 1 to 10,000, not {limits.concurrency:,}.")
     return limits
-
-
-def _simulated(options: Options) -> bool:
-    return _simulator(options) is not False
-
-
-def _simulator(options: Options) -> bool | str:
-    """Return the settings of the simulator, True for the usual ones; False: send for real. An empty text is no False."""
-    spec = options.get("simulate")
-    return False if spec is None else spec
-
-
-def _endpoint(options: Options) -> Endpoint:
-    client, base_url, spec = options.get("client"), options.get("base_url"), _simulator(options)
-    if sum((client is not None, base_url is not None, spec is not False)) > 1:
-        raise UsageError("client, base_url and simulate each say where to send; give one of them.")
-    if spec is False:
-        return Endpoint(base_url, insecure=bool(options.get("insecure_base_url")), client=client)
-    from batchrunner.simulator.settings import parse_spec
-
-    return Endpoint(simulator=parse_spec("" if spec is True else spec))
 
 
 def _reporter(options: Options) -> Reporter:

@@ -59,6 +59,9 @@ async def engine_room(
             means = Means(RunSettings(limits=limits or Limits()), clock, random.Random(1), Nobody())
             way = Way(Senders(None, None), True, {}, connections)  # type: ignore[arg-type]  # nothing is sent
             queue = Queue(reading)
-            dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=sent_before or {})
+            pools: dict[tuple[str, str | None], Sequence[str]] = {
+                (lane, None): instants for lane, instants in (sent_before or {}).items()
+            }
+            dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=pools)
             async with writer.running():
                 yield EngineRoom(conn, writer, dispatcher, run_id, clock, notes)

@@ -48,6 +48,7 @@ class WatchedLedger(Ledger):
         super().__init__()
         self._changed = threading.Condition()
         self.paid: Counter[str] = Counter()
+        self.seen: list[Arrival] = []
         self.arrivals = 0
         self.ends = 0
 
@@ -55,6 +56,7 @@ class WatchedLedger(Ledger):
         super().arrive(arrival, now)
         with self._changed:
             self.arrivals += 1
+            self.seen.append(arrival)
             self._changed.notify_all()
 
     def end(self, arrival: Arrival, now: float, bytes_sent: int, *, delivered: bool) -> None:

@@ -125,7 +125,7 @@ STATUSES = [
     (402, "billing_error", E.BILLING, False),
     (403, "permission_error", E.PERMISSION, False),
     (404, "not_found_error", E.ENDPOINT, False),
-    (408, "timeout_error", E.TIMEOUT, False),
+    (408, "timeout_error", E.TIMEOUT, True),
     (409, "conflict_error", E.SERVER, False),
     (413, "request_too_large", E.TOO_LARGE, False),
     (422, "invalid_request_error", E.INVALID, False),
@@ -221,7 +221,7 @@ async def test_a_broken_error_keeps_its_status(kind: str) -> None:
     script: list[Step] = [reply({"error": "overloaded"}, 503, length=5000), "close"]
     outcome, _ = await outcome_of(kind, script)
     assert isinstance(outcome, Failure)
-    assert outcome.error_class in ({E.SERVER} if kind == "direct" else {E.NETWORK})
+    assert outcome.error_class in ({E.OVERLOADED} if kind == "direct" else {E.NETWORK})
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -280,12 +280,12 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
         assert isinstance(outcome, Failure)
         assert (outcome.error_class, outcome.possibly_paid, server.arrivals) == (ErrorClass.ENDPOINT, False, [])
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        wire_module._tls_context.cache_clear()
+        wire_module.tls_context.cache_clear()
         try:
             async with open_senders(server.url, api_key=KEY) as senders:
                 assert isinstance(await senders.send(attempt(stream=is_stream), nothing), Success)
         finally:
-            wire_module._tls_context.cache_clear()
+            wire_module.tls_context.cache_clear()
 
 
 def test_more_connections_than_the_system_allows_are_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"model", "errors", "clock", "audience", "slots"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
-    {"settings", "advice", "catalogue"},
-    {"tuning"},
+    {"settings", "advice", "catalogue", "endpoint_words"},
+    {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "definition", "counts", "choices"},
-    {"dispatcher", "preflight", "holding"},
+    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
+    {"endings"},
+    {"definition", "endpoints"},
+    {"dispatcher", "preflight", "holding", "destinations", "doctor"},
     {"keeping"},
     {"assembly"},
     {"report", "retuning"},
@@ -41,16 +43,23 @@ LIBRARIES = {
     "multidict": {"api", "simulator"},
     "aiolimiter": {"limiter"},
     "backoff": {"policy"},
+    "jsonschema": {"policy"},
+    "referencing": {"policy"},
     "sqlite_utils": {"store"},
     "sqlite3": {"store", "runner", "assembly", "loading", "preflight"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }
 #: Of those, the ones that stand in a single module.
-SINGLE = {"aiolimiter": "limiter.py", "backoff": "policy/retry.py", "tqdm": "progress.py"}
+SINGLE = {
+    "aiolimiter": "limiter.py",
+    "backoff": "policy/retry.py",
+    "jsonschema": "policy/schemas.py",
+    "tqdm": "progress.py",
+}
 
 #: What reading verbs must not load: they start in a fraction of a second.
-HEAVY = {"anthropic", "httpx2", "aiohttp", "anyio", "asyncio", "tqdm", "aiolimiter", "pydantic"}
+HEAVY = {"anthropic", "httpx2", "aiohttp", "anyio", "asyncio", "tqdm", "aiolimiter", "pydantic", "jsonschema"}
 
 
 def room(path: Path) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from batchrunner.definition import load_definition
-from batchrunner.definition.places import line_of
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.retry import Action, Wait
-from batchrunner.settings import RunSettings, changed_rule, default_rules, parse_rules, with_rules
+from batchrunner.ruling import parse_rules
+from batchrunner.settings import RunSettings, changed_rule, default_rules, with_rules
+from batchrunner.tomlfile.places import line_of
 from running import command, job_file, rows
 
 ROOT = Path(__file__).parent.parent
@@ -224,7 +225,7 @@ def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path) -> None:
         line[1:] if line.startswith("#") and line[1:2] not in {" ", ""} else line for line in text.split("\n")
     )
     found = load_definition(definition(tmp_path, bare))
-    assert found.rules == {"server": {"attempts": 10, "cap_s": 120}}
+    assert found.rules == {"server": {"attempts": 10, "cap_s": 120, "jitter": "full"}}
     assert found.limits == {
         "rpm": 1000,
         "itpm": 400_000,
@@ -232,7 +233,7 @@ def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path) -> None:
         "concurrency": 50,
         "max_outage_s": 3600,
     }
-    assert set(found.run) == {"timeout_s", "drain_s", "durability", "progress"}
+    assert set(found.run) == {"timeout_s", "drain_s", "durability", "progress", "halt", "fail_on", "schema"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.name)

@@ -1,46 +1,57 @@
-"""docs/errors.md says of each class what the data say: how it is met, what it means, what mends it."""
+"""docs/errors.md is what its generator makes of the data: how a class is met, what it means, what mends it."""
 
 import re
-from pathlib import Path
 
-from batchrunner.advice import ADVICE, MENDABLE
+import pytest
+
+import errors_page
+from batchrunner.api.rules import RULES
 from batchrunner.errors import Exit
 from batchrunner.model import ErrorClass
-from batchrunner.policy.retry import Action, Rule
 from batchrunner.settings import default_rules
 
-PAGE = (Path(__file__).parent.parent / "docs" / "errors.md").read_text(encoding="utf-8")
+PAGE = errors_page.PAGE.read_text(encoding="utf-8")
 
 
-def table(mark: str) -> list[list[str]]:
-    block = PAGE.split(f"<!-- {mark} -->\n", 1)[1].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in block.splitlines()[2:]]
+def test_the_page_says_what_the_data_say() -> None:
+    assert errors_page.renewed(PAGE) == PAGE, "the data have changed: renew the page with `make docs`"
 
 
-def in_words(rule: Rule) -> str:
-    """Return what a rule does, as the page says it."""
-    if rule.action is Action.HALT:
-        return "stops its lane" if rule.lane_only else "stops the run"
-    if rule.action is Action.FAIL:
-        return "fails the request"
-    tries = f"{rule.attempts} attempts" if rule.counted else "uses up no attempt"
-    return f"{tries}, waits {rule.first_s:g} to {rule.cap_s:g} s"
+def test_the_page_takes_up_all_that_is_generated() -> None:
+    assert re.findall(r"<!-- generated: (\w+) -->", PAGE) == ["overview", "mendable", "classes"]
+    assert {*re.findall(r"<!-- generated: (\w+) -->", PAGE)} == {*errors_page.GENERATED}
 
 
-def test_every_class_is_met_as_its_rule_says() -> None:
+def test_what_is_written_by_hand_is_left_alone() -> None:
+    page = "By hand.\n<!-- generated: mendable -->\nold\n<!-- end -->\nBy hand, too.\n"
+    renewed = errors_page.renewed(page)
+    assert renewed.startswith("By hand.\n<!-- generated: mendable -->\nBy itself `retry` takes `rate_limited`,")
+    assert renewed.endswith(".\n<!-- end -->\nBy hand, too.\n")
+
+
+@pytest.mark.parametrize("error_class", ErrorClass)
+def test_every_class_has_a_section_with_the_signs_it_is_known_by(error_class: ErrorClass) -> None:
+    text = PAGE.split(f"\n### {error_class}\n", 1)[1].split("\n##", 1)[0]
+    assert list(errors_page.recognised(error_class)), "nothing says how it is recognised: see errors_page.OTHERWISE"
+    for rule in RULES:
+        if rule.error_class is error_class:
+            for sign in (*rule.codes, *rule.phrases, *rule.openings, *map(str, rule.statuses - {None})):
+                assert sign in text
+
+
+def test_a_rule_is_said_in_words() -> None:
     rules = default_rules()
-    shown = {name.strip("`"): (met, meaning, mends) for name, met, meaning, mends in table("classes")}
-    assert list(shown) == [str(error_class) for error_class in ErrorClass]
-    for error_class in ErrorClass:
-        advice = ADVICE[error_class]
-        command = advice.command_for("JOBFILE", "JOBFILE").removeprefix("batchrunner ")
-        assert shown[error_class] == (in_words(rules[error_class]), advice.meaning, f"{advice.remedy} `{command}`")
-
-
-def test_what_retry_takes_by_itself_is_listed() -> None:
-    (listed,) = re.findall(r"By itself `retry` takes (.*?)\.", PAGE, re.DOTALL)
-    assert re.findall(r"`(\w+)`", listed) == [str(error_class) for error_class in MENDABLE]
+    said = {name: errors_page.in_words(rules[ErrorClass(name)]) for name in ("server", "rate_limited", "not_found")}
+    assert said == {
+        "server": "6 attempts, waits 1 to 60 s",
+        "rate_limited": "uses up no attempt, waits 1 to 60 s",
+        "not_found": "stops its lane",
+    }
+    fails, halts = rules[ErrorClass.INVALID], rules[ErrorClass.BILLING]
+    assert (errors_page.in_words(fails), errors_page.in_words(halts)) == ("fails the request", "stops the run")
 
 
 def test_every_exit_code_is_listed() -> None:
-    assert {int(code) for row in table("exits") for code in re.findall(r"\d+", row[0])} == {int(code) for code in Exit}
+    block = PAGE.split("<!-- exits -->\n", 1)[1].split("\n\n", 1)[0]
+    first = [line.split("|")[1] for line in block.splitlines()[2:]]
+    assert {int(code) for cell in first for code in re.findall(r"\d+", cell)} == {int(code) for code in Exit}

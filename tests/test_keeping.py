@@ -117,13 +117,13 @@ def test_a_lane_is_given_up_when_nothing_was_answered_for_the_longest_outage(tmp
     async def scene(watch: Watch) -> None:
         fail_five(watch.room)
         await anyio.sleep(599.0)
-        assert watch.room.dispatcher.given_up == []
+        assert watch.room.dispatcher.endings.given_up == []
         await anyio.sleep(3.0)
-        (reason,) = watch.room.dispatcher.given_up
+        (reason,) = watch.room.dispatcher.endings.given_up
         assert "--max-outage" in reason
         assert watch.room.lane.scope.cancel_called
         await anyio.sleep(MINUTE_S)
-        assert len(watch.room.dispatcher.given_up) == 1
+        assert len(watch.room.dispatcher.endings.given_up) == 1
 
     kept(tmp_path, scene)
 
@@ -135,7 +135,7 @@ def test_an_answer_starts_the_longest_outage_anew(tmp_path: Path) -> None:
             await anyio.sleep(500.0)
             answer_one(watch.room)
             await anyio.sleep(10.0)
-        assert watch.room.dispatcher.given_up == []
+        assert watch.room.dispatcher.endings.given_up == []
 
     kept(tmp_path, scene)
 
@@ -147,7 +147,9 @@ def test_a_lane_that_has_ended_badly_does_not_end_the_others() -> None:
         yield {"id": "bad", "prompt": "[[sim:500]] x", "model": "claude-sonnet-5"}
         yield from lines(200)
 
-    settings = RunSettings(limits=Limits(Rate(1, 1.0)), rules=with_retries(default_rules(), ["server=2"]), max_outage_s=60.0)
+    settings = RunSettings(
+        limits=Limits(Rate(1, 1.0)), rules=with_retries(default_rules(), ["server=2"]), max_outage_s=60.0
+    )
     figures = virtual_run(mixed(), "latency=1", settings)
     assert figures.report is not None
     assert (figures.succeeded, figures.failed) == (200, 1)
@@ -159,6 +161,7 @@ def test_a_pause_is_no_outage_however_long() -> None:
         await anyio.sleep(1.5)
         owner = last_owner(scene.store)
         assert owner is not None
+        assert owner.name is not None
         for verb in (Verb.PAUSE, Verb.UNPAUSE):
             sent = send(scene.store, owner.name, Tuning(verb).as_json())
             assert sent is not None

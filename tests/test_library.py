@@ -139,6 +139,7 @@ async def test_bad_requests_are_named_and_nothing_is_left(tmp_path: Path, reques
         ({"retry": True, "retry_params": {"max_token": 9}}, 'did you mean "max_tokens"'),
         ({"retry": True, "retry_params": {"max_tokens": "9"}}, "retry_params: max_tokens must be an integer"),
         ({"retry_ids": [1.5]}, "retry_ids takes ids"),
+        ({"retry_signatures": [7]}, "retry_signatures takes keys"),
         ({"ids": [None]}, "ids takes ids"),
         ({"sample": 0}, "sample must be"),
         ({"seed": "x"}, "seed must be"),

@@ -8,6 +8,7 @@ import pytest
 
 from batchrunner import Limits, Rate, Store, UsageError, run
 from batchrunner.choices import completed
+from batchrunner.policy.signature import signature_key
 from running import KEY, MODEL, job_file, rows
 
 QUIET: Any = {"progress": "none", "simulate": "latency=0.001"}
@@ -163,6 +164,8 @@ async def rough(tmp_path: Path) -> Path:
         ({"retry": ["invalid", "server"]}, {"wrong", "bad", "down"}),
         ({"retry": "invalid", "retry_ids": "wrong"}, {"wrong"}),
         ({"retry_ids": ["cut", "bad"]}, {"cut", "bad"}),
+        ({"retry_signatures": "api_error: Internal server error"}, {"down"}),
+        ({"retry_signatures": signature_key("server", "api_error: Internal server error"), "retry": "all"}, {"down"}),
         ({"retry": []}, set()),
     ],
 )  # fmt: skip

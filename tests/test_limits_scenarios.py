@@ -4,16 +4,21 @@ Everything is real but sockets, threads and clocks (benchmarks/virtual); the ser
 """
 
 import bisect
+import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
+import anyio
 import pytest
 
 from batchrunner.policy.accounts import DEPTH_S
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
-from virtual import Figures, World, numbered, virtual_run
+from batchrunner.store.owner import last_owner
+from batchrunner.store.wishfile import send
+from batchrunner.tuning import Tuning
+from virtual import Figures, Scene, World, numbered, virtual_run
 
 RPM = RunSettings(limits=Limits(Rate(4000, 60.0)))
 SLOW = "latency=lognormal:1..10"
@@ -105,6 +110,22 @@ def test_an_outage_costs_few_calls_and_no_request_and_ends_quickly() -> None:
     assert at_full_pace <= 190
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+@pytest.mark.parametrize("seconds", [20, 60, 120])
+def test_an_outage_fails_no_request_of_a_very_small_job(rows: int, seconds: int) -> None:
+    for seed in range(1, 5):
+        figures = virtual_run(numbered(rows), f"latency=1,outage=0..{seconds}", world=World(seed=seed))
+        assert (figures.succeeded, figures.failed) == (rows, 0)
+        assert figures.seconds <= seconds + 12
+
+
+def test_a_job_of_one_bad_row_ends_nevertheless() -> None:
+    figures = virtual_run([{"id": "poison", "prompt": "[[sim:529]] x"}], "latency=1")
+    assert (figures.succeeded, figures.failed) == (0, 1)
+    assert figures.seconds <= 300
+    assert "the few requests that are left keep failing" in figures.notes
+
+
 @pytest.mark.parametrize("poison", ["[[sim:429_no_header]]", "[[sim:429]]", "[[sim:529]]", "[[sim:500]]"])
 def test_one_poison_row_in_a_thousand_fails_and_holds_nobody_up(poison: str) -> None:
     def lines() -> Iterator[Mapping[str, Any]]:
@@ -154,3 +175,26 @@ def test_a_herd_at_a_limit_that_nobody_names_loses_no_request() -> None:
     figures = virtual_run(numbered(400), "latency=1,rpm=600,bucket_s=1,headers=0", RunSettings(limits=Limits(None, 50)))
     assert (figures.succeeded, figures.failed) == (400, 0)
     assert figures.refused_share <= 0.05
+
+
+def test_what_would_help_is_said_only_where_it_would() -> None:
+    slow = "latency=30,rpm=4000"
+    few = virtual_run(numbered(200), slow, RunSettings(limits=Limits(concurrency=20))).report
+    assert few is not None
+    assert "20 calls in flight; -j permits more" in few.waits[0]
+
+    async def lower_the_rate(scene: Scene) -> None:
+        await anyio.sleep(30.0)
+        owner = last_owner(scene.store)
+        assert owner is not None
+        assert owner.name is not None
+        sent = send(scene.store, owner.name, Tuning(rate=Rate(300, 60.0)).as_json())
+        assert sent is not None
+        sent.close()
+
+    changed = virtual_run(numbered(3000), "latency=1", RPM, beside=lower_the_rate)
+    assert changed.report is not None
+    (told,) = changed.report.waits
+    match = re.search(r"takes about (\d) min (\d\d) s less", told)
+    assert match is not None, told
+    assert 60 * int(match[1]) + int(match[2]) <= changed.seconds / 2, "twice a limit halves the run at best"

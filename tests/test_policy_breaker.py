@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from batchrunner.model import ErrorClass
-from batchrunner.policy.breaker import OUTAGE, PROBE_S, Breaker
+from batchrunner.policy.breaker import DOUBT_S, OUTAGE, PROBE_S, Breaker
 
 DOWN = ErrorClass.OVERLOADED
 
@@ -108,11 +108,37 @@ def test_five_in_a_row_over_more_than_a_minute_are_no_outage() -> None:
         assert not breaker.failed(100.0 + 16.0 * n, 99.0 + 16.0 * n, n, DOWN)
 
 
-def test_one_row_that_fails_for_ever_is_no_outage() -> None:
-    """The last row of a job, tried again and again; its waits grow, as the rules have it."""
+def test_one_row_that_fails_for_ever_while_others_are_under_way_is_no_outage() -> None:
     breaker = breaker_of()
     for n in range(50):
         assert not breaker.failed(100.0 + 2.0 * n, 99.9 + 2.0 * n, 7, DOWN)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_last_few_rows_have_the_benefit_of_the_doubt_for_three_minutes(rows: int) -> None:
+    """They may be bad themselves, so the doubt ends; an outage of two minutes blames none of them."""
+    breaker, now, counted = breaker_of(), 100.0, []
+    for n in range(200):
+        now = max(now + 2.0, breaker.admit_at(now))
+        breaker.reserve(now)
+        breaker.sent(now)
+        if not breaker.failed(now + 0.1, now, n % rows, DOWN, under_way=rows):
+            counted.append(now)
+    assert len(counted[:4]) == 4
+    assert counted[3] <= 108.0
+    assert DOUBT_S <= counted[4] - counted[3] <= DOUBT_S + 10.0
+
+
+def test_when_a_fourth_request_fails_there_is_no_doubt_left() -> None:
+    breaker = breaker_of()
+    for n in range(5):
+        breaker.failed(100.0 + n, 99.9 + n, 1, DOWN, under_way=1)
+    doubts = [breaker.is_in_doubt]
+    for seq in (2, 3, 4):
+        assert breaker.failed(110.0, 109.9, seq, DOWN, under_way=4)
+        doubts.append(breaker.is_in_doubt)
+    assert doubts == [True, True, True, False]
+    assert breaker.failed(110.0 + 2 * DOUBT_S, 109.0 + 2 * DOUBT_S, 1, DOWN, under_way=1)
 
 
 def test_a_broken_answer_is_an_outage_only_where_answers_have_come_before() -> None:
@@ -221,6 +247,23 @@ def test_a_probe_that_does_not_fail_puts_the_lane_on_trial_where_everything_pass
     assert not breaker.is_open
 
 
+def test_an_endpoint_that_swallows_what_is_sent_on_trial_gets_no_more_than_a_hundred_and_a_probe() -> None:
+    breaker = opened_at(100.0)
+    probed_at(breaker, breaker.admit_at(100.0))
+    now = breaker.admit_at(104.0)
+    starts = []
+    while now < 400.0:
+        breaker.reserve(now)
+        breaker.sent(now)
+        starts.append(now)
+        now = max(now + 0.01, breaker.admit_at(now + 0.01))
+    assert starts[99] < 110.0, "a hundred at once"
+    assert len(starts) <= 100 + 300 / (0.9 * PROBE_S)
+    assert min(later - sooner for sooner, later in itertools.pairwise(starts[100:])) >= 0.9 * PROBE_S
+    assert not breaker.answered(now, starts[-1])
+    assert not breaker.is_open
+
+
 def test_a_failure_on_trial_holds_the_lane_again() -> None:
     breaker = opened_at(100.0)
     now = on_trial_at(breaker)
@@ -262,9 +305,9 @@ def outage(breaker: Breaker, *, fails_s: float, answers_s: float, length_s: floa
     down, up = 10.0, 10.0 + length_s
     wasted, flowing_at, excused = 0, math.inf, True
     coming: list[tuple[float, int, float, bool]] = []
-    now, number, seq = 0.0, itertools.count(), itertools.count()
+    now, sent_last, number, seq = 0.0, 0.0, itertools.count(), itertools.count()
     while now < up + 60.0:
-        start_at = max(now + 0.02, breaker.admit_at(now))
+        start_at = max(now, sent_last + 0.02, breaker.admit_at(now))
         if coming and coming[0][0] <= start_at:
             now, _, sent_at, is_failure = heapq.heappop(coming)
             if is_failure:
@@ -278,6 +321,7 @@ def outage(breaker: Breaker, *, fails_s: float, answers_s: float, length_s: floa
                 continue
             breaker.reserve(now)
             breaker.sent(now)
+            sent_last = now
             fails = down <= now < up
             wasted += fails
             heapq.heappush(coming, (now + (fails_s if fails else answers_s), next(number), now, fails))

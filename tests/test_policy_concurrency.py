@@ -125,6 +125,13 @@ def test_what_the_user_permits_anew_holds_at_once() -> None:
     assert concurrency.limit(0.0, math.inf) == concurrency.limit(0.0, 1000.0) == concurrency.limit(0.0, None) == 3
 
 
+def test_a_change_of_other_limits_permits_no_more_at_once() -> None:
+    concurrency = Concurrency(CAP, CAUTIOUS)
+    before = concurrency.limit(0.0, math.inf)
+    concurrency.permit(CAP, CAUTIOUS)
+    assert concurrency.limit(0.0, math.inf) == before
+
+
 def test_what_was_refused_is_not_forgotten_because_the_user_permits_more() -> None:
     concurrency = Concurrency(CAP, CAUTIOUS)
     concurrency.refused(10.0, 9.0, 10, at_once=True)

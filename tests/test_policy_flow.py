@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -219,13 +220,21 @@ def test_failures_are_excused_from_the_moment_an_outage_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("error_class", sorted(GATED))
-def test_a_refusal_is_an_answer_too_and_ends_an_outage(error_class: ErrorClass) -> None:
+def test_a_refusal_shows_neither_an_outage_nor_its_end(error_class: ErrorClass) -> None:
+    """An overloaded endpoint mixes 529 and 429; were each 429 its end, rows would use up their attempts between them."""
     flow = flow_of()
-    fail_five(flow, 10.0)
+    for n in range(4):
+        assert not learn(flow, 10.0, failure(ErrorClass.OVERLOADED), seq=n).excused
+        learn(flow, 10.0, failure(error_class, retry_after_s=1.0), seq=10 + n)
+    assert learn(flow, 10.0, failure(ErrorClass.OVERLOADED), seq=4).excused
     probe = flow.place_for(ASKING)
     flow.reserve(13.0, probe)
     flow.sent(13.0, probe)
-    flow.learn(13.2, ASKING, failure(error_class, retry_after_s=1.0), probe, ALONE)
+    lesson = flow.learn(13.2, ASKING, failure(error_class, retry_after_s=1.0), probe, ALONE)
+    assert lesson.excused
+    assert 13.2 < flow.admit_at(13.2, flow.place_for(ASKING)).at <= 16.0, "the next probe goes out all the same"
+    assert flow.breaker.opened_at == 10.0
+    learn(flow, 17.0, success(), sent(flow, 16.0))
     assert not flow.breaker.is_open
 
 
@@ -261,11 +270,27 @@ def test_what_could_not_be_sent_gives_its_place_back_and_still_tells_of_an_outag
     assert flow.requests.sends == 0
 
 
+def test_a_limit_on_input_tokens_that_the_answer_itself_exceeds_is_not_believed() -> None:
+    """A gateway forges its headers. No row may fail as too large for such a minute, nor wait for it."""
+    flow = flow_of()
+    forged = {LimitKind.INPUT_TOKENS: Quota(5, 5), LimitKind.OUTPUT_TOKENS: Quota(8000, None)}
+    learn(flow, 1.0, replace(used(20, 300), quotas=forged))
+    assert flow.inputs.per_minute is None
+    assert flow.outputs.per_minute == 8000
+    learn(flow, 2.0, replace(used(20, 5), quotas=forged))
+    assert flow.inputs.per_minute == 5
+
+
 def test_a_machine_that_slept_comes_back_slowly_and_blames_nobody() -> None:
     flow = flow_of()
     places = [sent(flow, 9.0) for _ in range(20)]
     flow.suspended(100.0)
     assert flow.requests.pace(100.0)[1] is Reason.RAMP
+    unlimited = flow_of(None)
+    assert unlimited.room(9.0) == 5
+    assert unlimited.room(100.0) == 50
+    unlimited.suspended(100.0)
+    assert unlimited.room(100.0) == 5
     for seq, place in enumerate(places):
         assert flow.learn(100.5, attempt(seq), failure(ErrorClass.NETWORK), place, ALONE).excused
     assert not flow.breaker.is_open

@@ -35,7 +35,7 @@ def judge_of(*, official: bool = True, accept: frozenset[ErrorClass] = frozenset
         ("end_turn", "", ErrorClass.EMPTY),
         ("stop_sequence", "", None),
         ("tool_use", "", None),
-        ("pause_turn", "", None),
+        ("pause_turn", "", ErrorClass.PAUSED),
         ("max_tokens", "Hel", ErrorClass.TRUNCATED),
         ("max_tokens", "", ErrorClass.TRUNCATED),
         ("model_context_window_exceeded", "Hel", ErrorClass.TRUNCATED),

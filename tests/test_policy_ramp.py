@@ -72,7 +72,9 @@ def test_a_ramp_that_was_slowed_stays_slow_when_the_full_rate_changes() -> None:
     ramp.slow(100.0)
     ramp.rescale(100.0, 0.8)
     assert ramp.factor(100.0) == pytest.approx(0.4)
-    assert ramp.factor(160.0) == pytest.approx(0.9), "from a half to the whole takes a minute, so half of that takes one"
+    assert ramp.factor(160.0) == pytest.approx(0.9), (
+        "from a half to the whole takes a minute, so half of that takes one"
+    )
 
 
 @hypothesis_settings(max_examples=200, deadline=None)

@@ -174,7 +174,7 @@ def test_a_figure_that_changes_again_and_again_does_not_begin_the_ramp_anew() ->
     pace, reason = limit.pace(204.0)
     assert 1000 / SPAN_S <= pace < 3000 / SPAN_S, "and a higher one is grown to from where the pace was"
     assert reason is Reason.RAMP
-    assert limit.pace(204.0 + OPENING_S) == (pytest.approx(4000 / SPAN_S), Reason.REQUESTS)
+    assert_pace(limit, 204.0 + OPENING_S, 4000 / SPAN_S, Reason.REQUESTS)
 
 
 def test_after_a_long_pause_the_way_back_is_a_ramp() -> None:

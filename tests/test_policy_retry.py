@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrunner.model import ErrorClass, Fail, Halt, Retry
-from batchrunner.policy.retry import Action, Rule, Wait, decide
+from batchrunner.policy.retry import Action, Jitter, Rule, Wait, decide
 from batchrunner.settings import default_rules
 from builders import attempt, failure
 
@@ -121,3 +121,20 @@ def test_a_longer_retry_after_wins_over_the_rule(rule: Rule, retry_after_s: floa
     decision = decide(refused, attempt(), {ErrorClass.SERVER: plenty}, 50.0, random.Random(1))
     assert isinstance(decision, Retry)
     assert 50.0 + retry_after_s <= decision.at <= 50.0 + max(retry_after_s, rule.cap_s)
+
+
+# How chance spreads the waits.
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers())
+def test_jitter_draws_from_the_part_of_the_wait_that_it_names(seed: int) -> None:
+    rng = random.Random(seed)
+    full, equal, none = (
+        [Rule(Action.RETRY, first_s=8, wait=Wait.CONSTANT, jitter=jitter).wait_s(1, rng) for _ in range(200)]
+        for jitter in (Jitter.FULL, Jitter.EQUAL, Jitter.NONE)
+    )
+    assert min(full) < 2
+    assert 4 <= min(equal) < 5
+    assert 7 < max(equal) <= 8
+    assert set(none) == {8}

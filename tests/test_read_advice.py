@@ -1,15 +1,18 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 from batchrunner.advice import ADVICE, Advice, export_command
+from batchrunner.cases import CASES
 from batchrunner.cli import cli
 from batchrunner.cli.names import Names
-from batchrunner.jobfile import parse_settings
+from batchrunner.cli.selecting import selection_of
+from batchrunner.jobfile.defaults import MESSAGES_PARAMETERS
 from batchrunner.model import ErrorClass
 from batchrunner.report import Report, closing
 from batchrunner.store.found import Job
@@ -37,13 +40,19 @@ def flags(name: str) -> set[str]:
     return {flag for option in verb(name).params for flag in option.opts}
 
 
-@pytest.mark.parametrize(("error_class", "advice"), ADVICE.items(), ids=str)
-def test_the_command_that_mends_a_class_is_one_that_exists(error_class: ErrorClass, advice: Advice) -> None:
-    context = parsed(advice.command_for(JOB, INPUT))
+#: Everything that is advised: by class, and by what a message says.
+ALL_ADVICE = {**{str(name): advice for name, advice in ADVICE.items()}, **{case.title: case.advice for case in CASES}}
+
+
+@pytest.mark.parametrize(("which", "named"), [("--class server", ("server",)), ("--signature 1f2e3d4c", ())])
+@pytest.mark.parametrize("advice", ALL_ADVICE.values(), ids=[*ALL_ADVICE])
+def test_the_command_that_mends_failures_is_one_that_exists(advice: Advice, which: str, named: tuple[str, ...]) -> None:
+    context = parsed(replace(advice, command=advice.command.replace("{most}", "64000")).command_for(JOB, INPUT, which))
     if context.info_name == "retry":
         assert context.params["jobfile"] == Path("my jobs.db")
-        assert context.params["classes"] == (error_class,)
-        assert parse_settings(context.params["settings"]).keys() <= {"max_tokens", "model"}
+        assert context.params["classes"] == named
+        assert context.params["signatures"] == (() if named else ("1f2e3d4c",))
+        assert selection_of(context.params).patch.keys() <= MESSAGES_PARAMETERS
     else:
         assert context.info_name == "run"
         assert (context.params["jobfile"], context.params["db"]) == (Path("my jobs.jsonl"), Path("my jobs.db"))
@@ -52,12 +61,28 @@ def test_the_command_that_mends_a_class_is_one_that_exists(error_class: ErrorCla
 
 def test_every_error_class_has_its_advice() -> None:
     assert set(ADVICE) == set(ErrorClass)
-    for advice in ADVICE.values():
-        assert advice.meaning.endswith(".")
-        assert advice.remedy.endswith(".")
 
 
-@pytest.mark.parametrize("advice", ADVICE.values(), ids=[str(name) for name in ADVICE])
+@pytest.mark.parametrize("advice", ALL_ADVICE.values(), ids=[*ALL_ADVICE])
+def test_advice_is_a_sentence_with_causes_to_check_and_a_remedy(advice: Advice) -> None:
+    assert advice.causes
+    for sentence in (advice.meaning, advice.remedy, *advice.causes):
+        assert sentence.endswith("."), sentence
+    assert ". " not in advice.meaning.rstrip("."), "what it means is one sentence"
+
+
+@pytest.mark.parametrize("advice", ALL_ADVICE.values(), ids=[*ALL_ADVICE])
+def test_verbs_that_a_cause_speaks_of_exist_and_take_the_flags_it_names(advice: Advice) -> None:
+    for sentence in advice.causes:
+        for name in re.findall(r"`batchrunner (\w+)`", sentence):
+            verb(name)
+        for flag in re.findall(r"\(retry (--[a-z-]+)", sentence):
+            assert flag in flags("retry")
+        for flag in re.findall(r"(?<![\w-])--[a-z-]+", sentence):
+            assert flag in flags("run") | flags("retry"), flag
+
+
+@pytest.mark.parametrize("advice", ALL_ADVICE.values(), ids=[*ALL_ADVICE])
 def test_flags_that_a_remedy_speaks_of_are_flags_of_its_command(advice: Advice) -> None:
     name = shlex.split(advice.command)[1]
     for flag, value in FLAG.findall(f"{advice.meaning} {advice.remedy}"):

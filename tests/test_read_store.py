@@ -7,7 +7,7 @@ import pytest
 
 from batchrunner.errors import StoreError, UsageError
 from batchrunner.model import ErrorClass, Halt
-from batchrunner.store import read
+from batchrunner.store import groups, read
 from batchrunner.store.found import Progress, Retrying, Unsettled
 from batchrunner.store.read import Reader
 from batchrunner.store.rows import export_sql
@@ -363,7 +363,7 @@ def test_a_reader_cannot_write(store: StoreMaker) -> None:
         (read.METADATA, "requests_line"),
         (read.FAILED, "requests_line"),
         (read.RETRYING, "requests_due"),
-        (read.EXAMPLES, "requests_failed"),
+        (groups.EXAMPLES, "requests_failed"),
         (read.DUPLICATES, "attempts_doubtful"),
         (read.DUPLICATES_COUNT, "attempts_doubtful"),
         (read.FINISHED_SINCE, None),
@@ -377,7 +377,7 @@ def test_nothing_long_is_sorted_or_held(store: StoreMaker, sql: str, index: str 
         store.settle(f"r{n}", answer() if n % 3 else failure(ErrorClass.INVALID))
     if analyzed:
         store.conn.execute("ANALYZE")
-    names = ("error_class", "signature", "since", "living", "limit")
+    names = ("error_class", "signature", "groups", "since", "living", "limit")
     with Reader(store.path) as reader:
         plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + sql, dict.fromkeys(names))]
     assert not [step for step in plan if "TEMP B-TREE" in step], plan
@@ -400,13 +400,13 @@ def test_totals_of_lanes_do_not_walk_the_attempts(store: StoreMaker, *, analyzed
     assert not [step for step in plan[1:] if step.startswith("SCAN")], plan
 
 
-def test_groups_are_formed_along_the_index(store: StoreMaker) -> None:
+def test_groups_are_read_where_they_are_kept_and_no_request_is(store: StoreMaker) -> None:
     store.take_in(requests(1))
     with Reader(store.path) as reader:
         params = {"error_class": None, "limit": 1}
-        plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + read.GROUPS, params)]
-    assert "requests_failed" in plan[0]
-    assert not [step for step in plan if "GROUP BY" in step], plan
+        plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + groups.GROUPS, params)]
+    assert plan[0] == "SCAN failure_groups"
+    assert not [step for step in plan if "requests" in step or "GROUP BY" in step], plan
 
 
 def test_a_reader_may_be_used_by_a_thread_that_did_not_open_it(store: StoreMaker) -> None:

@@ -122,7 +122,7 @@ def test_any_text_is_a_number_of_retries_or_a_usage_error(text: str) -> None:
         ([], set()),
         (["truncated"], {ErrorClass.TRUNCATED}),
         (["truncated,refused"], {ErrorClass.TRUNCATED, ErrorClass.REFUSED}),
-        (["truncated", " empty , refused "], set(ACCEPTABLE)),
+        (["truncated,paused", " empty , refused,schema "], set(ACCEPTABLE)),
         (["", ","], set()),
     ],
 )
@@ -132,7 +132,7 @@ def test_what_is_to_be_accepted_is_read(names: list[str], expected: set[ErrorCla
 
 @pytest.mark.parametrize("names", [["server"], ["truncated,invalid"], ["Truncated"], ["truncated refused"]])
 def test_only_flawed_answers_can_be_accepted(names: list[str]) -> None:
-    with pytest.raises(UsageError, match="only truncated, refused, empty answers can be accepted"):
+    with pytest.raises(UsageError, match="only truncated, refused, empty, paused, schema answers can be accepted"):
         parse_accept(names)
 
 
@@ -170,7 +170,7 @@ def test_the_record_of_a_run_holds_what_the_user_changed() -> None:
         "rate": "600/10s",
         "concurrency": 7,
         "retries": {"server": 10, "rate_limited": 0},
-        "accept": ["empty", "refused", "truncated"],
+        "accept": ["empty", "paused", "refused", "schema", "truncated"],
         "timeout_s": 30.0,
         "first": 5,
     }

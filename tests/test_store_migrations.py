@@ -93,3 +93,11 @@ def test_an_old_store_is_resumed_with_its_limits_and_loses_nothing(
     assert rows(store, "SELECT ending FROM runs ORDER BY id") == [("died",), ("finished",)]
     assert rows(store, "SELECT count(*) FROM attempts WHERE ended_at IS NULL") == [(2,)]
     assert right_answers(store)
+
+
+def test_an_old_store_gets_the_counts_of_its_failures(old_store: tuple[int, Path]) -> None:
+    _, store = old_store
+    counted = report("errors", store)["groups"]
+    open_owner(store).close()
+    assert rows(store, "SELECT sum(failed) FROM failure_groups") == [(2,)]
+    assert report("errors", store)["groups"] == counted

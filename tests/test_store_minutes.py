@@ -44,7 +44,7 @@ def test_what_is_written_of_a_minute_adds_up_and_limits_and_waits_are_the_latest
     ((*key, sent, refused, failed, inputs, outputs, rpm, itpm, otpm, waited),) = (
         tuple(row) for row in conn.execute(OF_RUN, {"run_id": run_id})
     )
-    assert key == [run_id, LANE, MINUTE]
+    assert key == [run_id, LANE, "", MINUTE]
     assert (sent, refused, failed, inputs, outputs) == (6, 4, 2, 60, 80)
     assert (rpm, itpm, otpm) == (50.0, None, None)
     assert json.loads(waited) == {"pause": 30}
@@ -54,7 +54,7 @@ def test_each_run_lane_and_minute_has_a_row_of_its_own(conn: sqlite3.Connection)
     first, second = run_on(conn), run_on(conn)
     write(conn, kept(first), kept(second), kept(second, lane="opus-4"), kept(second, "2026-11-22T14:01:00.000Z"))
     assert rows(conn, "SELECT count(*), sum(sent) FROM minutes") == [(4, 12)]
-    found = [(lane, minute[14:16]) for _, lane, minute, *_ in conn.execute(OF_RUN, {"run_id": second})]
+    found = [(lane, minute[14:16]) for _, lane, _endpoint, minute, *_ in conn.execute(OF_RUN, {"run_id": second})]
     assert found == [(LANE, "00"), (LANE, "01"), ("opus-4", "00")]
 
 
@@ -76,7 +76,9 @@ def run_from(
 
 
 def sends(conn: sqlite3.Connection, since: float) -> dict[str, list[str]]:
-    return recent_sends(conn, at(since), alive_since=at(max(0, since - 5)))
+    found = recent_sends(conn, at(since), alive_since=at(max(0, since - 5)))
+    assert {endpoint for _, endpoint in found} <= {None}, "a run with one endpoint has no name for it"
+    return {lane: instants for (lane, _), instants in found.items()}
 
 
 def test_a_new_store_knows_of_no_sends(conn: sqlite3.Connection) -> None:

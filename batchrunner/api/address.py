@@ -35,6 +35,14 @@ def check_base_url(base_url: str, *, insecure: bool = False) -> None:
         )
 
 
+def is_official_url(address: str) -> bool:
+    """Whether *address* is Anthropic's own API."""
+    try:
+        return urlsplit(address).hostname == OFFICIAL_HOST
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str) -> bool:
     """Whether *host* is this machine by its name or address."""
     if host.lower() == "localhost":

@@ -41,6 +41,7 @@ class Evidence:
     codes: frozenset[str] = frozenset()  #: Lower-case values of `type`, `code`, `error_code`, `status`, at any depth.
     text: str = ""  #: All texts, lower-case, joined by line breaks.
     message: str = ""  #: The first text for people, as written.
+    wrapped: str = ""  #: What the API itself said, where a proxy put it into a text of its own.
     kind: str = ""  #: The first code that is a word, as written: `overloaded_error`.
     number: int | None = None  #: The first code that is an HTTP error status (400..599).
     is_html: bool = False
@@ -87,14 +88,17 @@ def _evidence_of_json(data: dict[str, Any] | list[Any]) -> Evidence:
     codes = [value for key, value in pairs if key in _CODE_KEYS]
     texts = [value for key, value in pairs if key in _TEXT_KEYS]
     top = data if isinstance(data, dict) else {}
+    is_anthropic = any(_is_envelope(part) for part in (top, top.get("detail"), top.get("error")))
     return Evidence(
         codes=frozenset(code.lower() for code in codes),
         text="\n".join(texts).lower(),
         message=next((text for text in texts if text), ""),
+        # The API's own texts may quote a request that holds such a thing.
+        wrapped="" if is_anthropic else next(filter(None, map(_wrapped, texts)), ""),
         kind=next((code for code in codes if code.lower() != "error" and not code.isdecimal()), ""),
         number=next((int(code) for code in codes if _is_error_status(code)), None),
         is_json=isinstance(data, dict),
-        is_anthropic=_is_envelope(top) or _is_envelope(top.get("detail")) or _is_envelope(top.get("error")),
+        is_anthropic=is_anthropic,
         request_id=top["request_id"] if isinstance(top.get("request_id"), str) else None,
     )
 
@@ -124,6 +128,12 @@ def _embedded(text: str) -> Any:
     """Return JSON that stands inside a text: proxies wrap what their upstream said."""
     start, end = text.find("{"), text.rfind("}")
     return _parsed(text[start : end + 1]) if 0 <= start < end <= _MOST_TEXT_BYTES else None
+
+
+def _wrapped(text: str) -> str:
+    data = _embedded(text)
+    said = data["error"].get("message") if _is_envelope(data) else None
+    return said if isinstance(said, str) else ""
 
 
 def _is_envelope(data: Any) -> bool:

@@ -13,7 +13,7 @@ from batchrunner.api.bodies import Evidence, read_error
 from batchrunner.api.quotas import limit_named, quotas_of
 from batchrunner.api.redact import kept_body, one_line, without_surrogates
 from batchrunner.api.retry_after import retry_after_s
-from batchrunner.api.rules import class_of
+from batchrunner.api.statuses import class_of
 from batchrunner.model import ErrorClass, Failure, Outcome, Success, Usage
 
 # These statuses come from a proxy that lost patience or its upstream: the answer may have been made and billed.
@@ -63,11 +63,17 @@ def classify_error(
         http_status=status,
         api_request_id=_request_id(headers, evidence.request_id, secrets),
         retry_after_s=wait_s,
-        possibly_paid=status in _PAID_STATUSES or (known is None and error_class in _PAID_CLASSES_OF_200),
+        possibly_paid=_may_be_paid(status, error_class),
         body=kept_body(body, secrets),
         quotas=quotas,
         limit=limit_named(evidence.text, quotas) if is_limited else None,
     )
+
+
+def _may_be_paid(status: int | None, error_class: ErrorClass) -> bool:
+    if status in _PAID_STATUSES or error_class is ErrorClass.TIMEOUT:
+        return True  # whoever lost patience, the answer may have been in the making
+    return (status is None or 200 <= status < 300) and error_class in _PAID_CLASSES_OF_200
 
 
 def classify_message(status: int, headers: Mapping[str, str], body: bytes, *, secrets: tuple[str, ...] = ()) -> Outcome:

@@ -1,7 +1,7 @@
 """The quick way: the request's bytes out, the answer's bytes in, nothing in between."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import aiohttp
@@ -40,10 +40,12 @@ class DirectSender:
         body_cap_bytes: int = BODY_CAP_BYTES,
         idle_s: float = IDLE_S,
         grace_s: float = GRACE_S,
+        secrets: Sequence[str] = (),
     ) -> None:
+        """*secrets*: what must not be shown beside the credentials of the *client*."""
         self._wire = wire
         self._client = client
-        self._secrets = secrets_of(client)
+        self._secrets = (*secrets_of(client), *secrets)
         self._url = _messages_url(client)
         self._proxy = proxy_for(self._url.scheme, self._url.host or "")
         self._headers = _headers(client)

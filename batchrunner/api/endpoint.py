@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import anthropic
@@ -10,6 +11,7 @@ from anthropic import AsyncAnthropic, DefaultAioHttpClient
 
 from batchrunner.api.address import OFFICIAL_HOST, check_base_url
 from batchrunner.api.deadline import CONNECT_S
+from batchrunner.api.redact import names_credential
 from batchrunner.api.transport import WireTransport
 from batchrunner.api.wire import Wire
 from batchrunner.errors import HaltError
@@ -23,13 +25,19 @@ _VISIBLE = re.compile(r"[!-~]+")
 
 
 def open_client(
-    base_url: str | None = None, *, insecure: bool = False, api_key: str | None = None, wire: Wire | None = None
+    base_url: str | None = None,
+    *,
+    insecure: bool = False,
+    api_key: str | None = None,
+    auth_token: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    wire: Wire | None = None,
 ) -> AsyncAnthropic:
     """Return the SDK's client for *base_url*; needs a running event loop. The caller closes it.
 
-    Address and credential not given are found as the SDK finds them. The client never retries, never follows a
-    redirect and, with a *wire*, shares its connections. For another host than the official one an API key is sent in
-    both headers, since some relays read only one; a token never is.
+    Address and credential not given are found as the SDK finds them; *headers* go out with every request. The client
+    never retries, never follows a redirect and, with a *wire*, shares its connections. For another host than the
+    official one an API key is sent in both headers, since some relays read only one; a token never is.
 
     Raises `UsageError` for an address that must not be used, `HaltError` without a usable credential.
     """
@@ -39,7 +47,9 @@ def open_client(
     try:
         client = AsyncAnthropic(
             api_key=api_key,
+            auth_token=auth_token,
             base_url=address,
+            default_headers=headers or None,
             max_retries=0,
             timeout=_TIMEOUT,
             http_client=_http_client(wire),
@@ -66,7 +76,11 @@ def secrets_of(client: Any) -> tuple[str, ...]:
         getattr(client, name, None)
         for name in ("api_key", "auth_token", "access_token", "aws_secret_key", "aws_session_token")
     )
-    return tuple(value for value in found if isinstance(value, str) and value)
+    headers = getattr(client, "default_headers", None) or {}
+    carried = (value for name, value in headers.items() if names_credential(name))
+    # "Bearer x" is the credential x.
+    words = (value.split()[-1] for value in (*found, *carried) if isinstance(value, str) and value.strip())
+    return tuple(dict.fromkeys(words))
 
 
 def is_unauthorized(outcome: Outcome) -> bool:

@@ -1,5 +1,6 @@
 """What an endpoint says of its models. Gateways say little or nothing, so nothing is taken for granted."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +31,10 @@ class Offer:
     capabilities: tuple[str, ...] = ()
 
 
-async def offered_models(client: Any) -> list[Offer] | str:
+async def offered_models(client: Any, secrets: Iterable[str] = ()) -> list[Offer] | str:
     """Return the models that the endpoint of *client*, the SDK's, offers; or why it names none.
 
-    Raises `HaltError` if it does not take the credential.
+    *secrets* are not shown. Raises `HaltError` if it does not take the credential.
     """
     asking = client.models.with_raw_response
     found: dict[str, Offer] = {}
@@ -43,11 +44,11 @@ async def offered_models(client: Any) -> list[Offer] | str:
             raw = await asking.list(limit=_PAGE, after_id=after, timeout=_TIMEOUT_S)
             page = await raw.json()
         except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as refused:
-            raise HaltError(f"The endpoint does not take the credential: {_said(refused)}") from refused
+            raise HaltError(f"The endpoint does not take the credential: {_said(refused, secrets)}") from refused
         except anthropic.APIStatusError as refused:
             return f"it answers HTTP {refused.status_code}"
         except anthropic.APIConnectionError as broken:
-            raise HaltError(f"The endpoint cannot be reached: {_said(broken.__cause__ or broken)}") from broken
+            raise HaltError(f"The endpoint cannot be reached: {_said(broken.__cause__ or broken, secrets)}") from broken
         except _UNREADABLE:
             return "its answer is no list of models"
         if not isinstance(page, dict) or not isinstance(page.get("data"), list):
@@ -61,8 +62,8 @@ async def offered_models(client: Any) -> list[Offer] | str:
     return list(found.values()) or "its list of models is empty"
 
 
-def _said(error: BaseException) -> str:
-    return one_line(str(error))
+def _said(error: BaseException, secrets: Iterable[str]) -> str:
+    return one_line(str(error), secrets)
 
 
 def _offer(item: dict[str, Any]) -> Offer:

@@ -16,6 +16,10 @@ _CREDENTIALS = (
     re.compile(r"\b(?<=bearer )[\w.~+/=\\-]{6,}", re.IGNORECASE),
     re.compile(r"(?<=://)[^\s/@:]{0,200}:[^\s/@]{0,200}(?=@)"),
 )
+#: Names of headers that carry a credential.
+_CREDENTIAL_NAMES = re.compile(r"auth|key|token|secret|password|cookie|credential", re.IGNORECASE)
+#: A long run of letters and digits in no language: what keys without a prefix look like.
+_OPAQUE = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])[\w.~+/=-]{32,}")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"\s+")
 #: Shorter secrets are not looked for: they would blot out ordinary words.
@@ -25,6 +29,27 @@ _SHORTEST_SECRET = 6
 def without_surrogates(text: str) -> str:
     """Return *text* with each lone surrogate replaced by U+FFFD, so that SQLite takes it."""
     return _SURROGATES.sub("\ufffd", text)
+
+
+class SecretText(str):
+    """A value that must not be shown, whatever the header that carries it is called."""
+
+    __slots__ = ()
+
+
+def names_credential(header: str) -> bool:
+    """Whether a header of that name carries a credential: `Authorization`, `X-Api-Key`, `Cookie`, ..."""
+    return bool(_CREDENTIAL_NAMES.search(header))
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether *text* is, or holds, something that looks like a key or a token."""
+    return without_keys(text) != text or bool(_OPAQUE.fullmatch(text.strip()))
+
+
+def without_opaque(text: str) -> str:
+    """Return *text* without anything that looks like a credential or could be one: for what stands in the wrong place."""
+    return re.sub(rf"(?<!\S)\W?{_OPAQUE.pattern}", _REMOVED, without_keys(text))
 
 
 def without_keys(text: str, secrets: Iterable[str] = ()) -> str:

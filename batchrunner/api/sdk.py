@@ -3,7 +3,7 @@
 import json
 import types
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -33,6 +33,7 @@ _SENSELESS = (ValueError, AssertionError, RuntimeError, LookupError, AttributeEr
 class SdkSender:
     """Sends through *client*, an SDK client or anything with its `messages`.
 
+    *secrets*: what must not be shown beside the credentials of the client.
     *tells_sent*: the client never retries, and its transport says when a request goes out. Any other client is copied
     without retries and with a middleware that says so just before; where it cannot be, the call itself says so.
     """
@@ -45,10 +46,11 @@ class SdkSender:
         body_cap_bytes: int = BODY_CAP_BYTES,
         idle_s: float = IDLE_S,
         grace_s: float = GRACE_S,
+        secrets: Sequence[str] = (),
     ) -> None:
         self._takes_options = hasattr(client, "with_options")
         self._client = client if tells_sent or not self._takes_options else _prepared(client)
-        self._secrets = secrets_of(client)
+        self._secrets = (*secrets_of(client), *secrets)
         self._body_cap_bytes = body_cap_bytes
         self._idle_s = idle_s
         self._grace_s = grace_s

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from batchrunner.model import Attempt, Outcome
 
@@ -40,8 +40,15 @@ class Senders:
     """Sends ordinary attempts directly, the others through the SDK; without *direct* everything goes through it."""
 
     def __init__(
-        self, client: Any, sdk: Sender, direct: Sender | None = None, renew: Callable[[], None] | None = None
+        self,
+        client: Any,
+        sdk: Sender,
+        direct: Sender | None = None,
+        renew: Callable[[], None] | None = None,
+        *,
+        secrets: Sequence[str] = (),
     ) -> None:
+        self.secrets = secrets  #: What must not be shown, credentials of the client included.
         self._renew = renew
         self.client = client  #: The SDK's client, for what is not sending: models, token counts, batches.
         self._sdk = sdk
@@ -72,13 +79,16 @@ async def open_senders(
     concurrency: int = 100,
     insecure: bool = False,
     api_key: str | None = None,
+    auth_token: str | None = None,
+    headers: Mapping[str, str] | None = None,
     client: Any = None,
 ) -> AsyncIterator[Senders]:
     """Open the way to the API; closes it at the end, also after a cancellation.
 
     *base_url*: default as the SDK finds it (`ANTHROPIC_BASE_URL`, a profile, the official address).
     *concurrency*: attempts in flight at most; the process must be allowed that many connections.
-    *insecure*: allow `http://` beyond this machine. *api_key*: default as the SDK finds it.
+    *insecure*: allow `http://` beyond this machine. *api_key*, *auth_token*: default as the SDK finds
+    them. *headers*: sent with every request, in place of the SDK's own of the same names.
     *client*: an SDK client of the caller's own (Bedrock, Vertex, a test's): everything goes through it, nothing is
     added to it, and it stays open.
 
@@ -90,12 +100,22 @@ async def open_senders(
         yield Senders(client, SdkSender(client))
         return
     from batchrunner.api.direct import DirectSender, can_send_for
-    from batchrunner.api.endpoint import open_client
+    from batchrunner.api.endpoint import open_client, secrets_of
+    from batchrunner.api.redact import SecretText
     from batchrunner.api.wire import Wire, allow_connections
 
     allow_connections(concurrency)
     async with Wire() as wire:
-        client = open_client(base_url, insecure=insecure, api_key=api_key, wire=wire)
-        direct = DirectSender(client, wire) if can_send_for(client) else None
+        client = open_client(
+            base_url, insecure=insecure, api_key=api_key, auth_token=auth_token, headers=headers, wire=wire
+        )
+        secrets = tuple(value for value in (headers or {}).values() if isinstance(value, SecretText))
+        direct = DirectSender(client, wire, secrets=secrets) if can_send_for(client) else None
         async with client:
-            yield Senders(client, SdkSender(client, tells_sent=True), direct, wire.renew)
+            yield Senders(
+                client,
+                SdkSender(client, tells_sent=True, secrets=secrets),
+                direct,
+                wire.renew,
+                secrets=(*secrets_of(client), *secrets),
+            )

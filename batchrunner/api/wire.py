@@ -104,7 +104,7 @@ class Wire:
 def _session() -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         limit=0,  # the dispatcher bounds what is in flight
-        ssl=_tls_context(),
+        ssl=tls_context(),
         keepalive_timeout=_KEEPALIVE_S,
         socket_factory=_kept_alive_socket,
     )
@@ -174,7 +174,8 @@ def allow_connections(count: int) -> None:
 
 
 @cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return what connections are encrypted with, and whose certificates are trusted."""
     # The SDK's own choice: the system's trust store, SSL_CERT_FILE and SSL_CERT_DIR honoured, verification always on.
     return httpx2.create_ssl_context()
 

@@ -11,7 +11,8 @@ import click
 
 from batchrunner.cli import options
 from batchrunner.cli.names import find_store
-from batchrunner.cli.showing import as_json_option, reader_may_leave, say
+from batchrunner.cli.ping import diagnosis_lines, pinged
+from batchrunner.cli.showing import as_json_option, many, reader_may_leave, say
 from batchrunner.errors import Exit, UsageError
 from batchrunner.screen import count, visible
 
@@ -27,19 +28,29 @@ _LABEL = 11
 @options.db
 @options.shaping
 @options.sending
+@options.limits
+@click.option(
+    "--ping",
+    is_flag=True,
+    help="Ask each endpoint too: its list of models, the tokens of the first request, a message of 1 token "
+    "(a fraction of a cent).",
+)
 @as_json_option
 @reader_may_leave()
-def check(jobfile: Path, db: Path | None, as_json: bool, **given: Any) -> int:
+def check(jobfile: Path, db: Path | None, as_json: bool, ping: bool, **given: Any) -> int:
     """Look for all that is wrong with JOBFILE and what a run of it needs. Nothing is sent, nothing is spent.
 
     Credential, address, every line, ids, parameters, models, sizes, disk and store. Give it the options of the run.
-    Exit code 0: nothing stands in the way (there may be warnings); 2: there are errors.
+    With --ping the endpoint is asked as well: is the key taken, are the parameters, is the network open and the clock
+    right, is there credit and the model, what rate is permitted? Three calls, one of which costs a fraction of a cent.
+    Exit code 0: nothing stands in the way (there may be warnings); 2: there are errors; 3: the endpoint has a problem.
 
     \b
     Example:  batchrunner check jobs.jsonl --model claude-haiku-4-5
               batchrunner check jobs/questions.toml --json | jq .findings
+              batchrunner check jobs.jsonl --model claude-haiku-4-5 --ping
     """
-    from batchrunner.cli.run import source_of
+    from batchrunner.cli.run import endpoints_of, source_of
     from batchrunner.preflight import Where, examine
 
     def profile_fault() -> str | None:
@@ -47,6 +58,7 @@ def check(jobfile: Path, db: Path | None, as_json: bool, **given: Any) -> int:
 
         return profile_fault(given["base_url"], insecure=given["insecure_base_url"])
 
+    endpoints = endpoints_of(given)
     where = Where(
         environment=os.environ,
         config_dir=Path.home() / ".config" / "anthropic",
@@ -55,36 +67,42 @@ def check(jobfile: Path, db: Path | None, as_json: bool, **given: Any) -> int:
         insecure=given["insecure_base_url"],
         simulate=given["simulate"] or given["simulate_with"] is not None,
         profile_fault=profile_fault,
+        endpoints=[endpoint for endpoint in endpoints if endpoint.name is not None],
     )
     store = find_store(jobfile, db)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file: `batchrunner status {jobfile}` tells how far it is.")
     source = source_of(jobfile, given)
     found = examine(source, store, where)
+    diagnoses = pinged(endpoints, found, given) if ping else []
     if as_json:
-        click.echo(json.dumps({"job": str(source.path), **found.as_json()}, indent=2))
+        pings = {"ping": [one.as_json() for one in diagnoses]} if ping else {}
+        click.echo(json.dumps({"job": str(source.path), **found.as_json(), **pings}, indent=2))
     else:
-        for line in _lines(found, str(source.path)):
+        for line in (*_lines(found, str(source.path), sent=bool(diagnoses)), *diagnosis_lines(diagnoses)):
             say(line)
-    return Exit.USAGE if found.errors else Exit.OK
+    if found.errors:
+        return Exit.USAGE
+    return Exit.HALTED if any(one.is_sick for one in diagnoses) else Exit.OK
 
 
-def _lines(found: "Examination", name: str) -> Iterator[str]:
+def _lines(found: "Examination", name: str, *, sent: bool) -> Iterator[str]:
     facts = found.facts
-    yield _labelled("input", f"{name}: {_many(found.lines, 'line')}, {count(found.input_bytes)} bytes")
+    yield _labelled("input", f"{name}: {many(found.lines, 'line')}, {count(found.input_bytes)} bytes")
     yield _labelled("requests", f"{count(found.requests)}; {_models(found)}")
     tokens = f"about {count(found.input_tokens)} of input (by size), at most {count(found.max_output_tokens)} of output"
     yield _labelled("tokens", tokens)
-    endpoint, credential = facts["endpoint"], facts["credential"]
-    yield _labelled("endpoint", f"{endpoint['url']} ({endpoint['from']})")
-    if credential is not None:
-        source = credential["source"] or "none"
-        yield _labelled("credential", f"{source}: {credential['why']}")
+    for place in facts.get("endpoints", [facts]):
+        endpoint, credential = place["endpoint"], place["credential"]
+        yield _labelled("endpoint", f"{endpoint['url']} ({endpoint['from']})")
+        if credential is not None:
+            source = credential["source"] or "none"
+            yield _labelled("credential", f"{source}: {credential['why']}")
     yield _labelled("store", _store(facts["store"], facts["disk"]))
     if found.bad_lines:
         yield ""
         shown = f", the first {len(found.shown_lines)}" if found.bad_lines > len(found.shown_lines) else ""
-        yield f"{_many(found.bad_lines, 'line')} cannot be sent{shown}:"
+        yield f"{many(found.bad_lines, 'line')} cannot be sent{shown}:"
         for text in found.shown_lines:
             yield f"  {visible(text)}"
     for position, finding in enumerate(found.findings):
@@ -96,7 +114,8 @@ def _lines(found: "Examination", name: str) -> Iterator[str]:
     yield ""
     warnings = found.as_json()["warnings"]
     verdict = "nothing stands in the way of a run" if not found.errors else "a run would not go well"
-    yield f"{_many(found.errors, 'error')}, {_many(warnings, 'warning')}: {verdict}; nothing was sent"
+    verdict += "" if sent else "; nothing was sent"
+    yield f"{many(found.errors, 'error')}, {many(warnings, 'warning')}: {verdict}"
 
 
 def _finding(finding: "Finding") -> str:
@@ -110,7 +129,7 @@ def _at(finding: "Finding") -> str:
         return ""
     more = ", ..." if finding.count > len(finding.lines) else ""
     where = f"line{'' if finding.count == 1 else 's'} {', '.join(map(str, finding.lines))}{more}"
-    return f" ({where})" if finding.count <= len(finding.lines) else f" ({_many(finding.count, 'line')}: {where[6:]})"
+    return f" ({where})" if finding.count <= len(finding.lines) else f" ({many(finding.count, 'line')}: {where[6:]})"
 
 
 def _models(found: "Examination") -> str:
@@ -126,10 +145,6 @@ def _store(state: dict[str, Any], disk: dict[str, int]) -> str:
         return f"{state['path']}: {'unusable' if state['exists'] else 'none yet'}{room}"
     done = ", ".join(f"{count(state[name])} {name}" for name in ("succeeded", "failed", "pending"))
     return f"{state['path']}: {done}{' (simulated)' if state['simulated'] else ''}{room}"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _labelled(label: str, text: str) -> str:

@@ -43,9 +43,9 @@ def models(as_json: bool, **given: Any) -> None:
     Example:  batchrunner models
               batchrunner models --json | jq -r '.models[].id'
     """
-    from batchrunner.cli.run import endpoint_of
+    from batchrunner.cli.run import endpoints_of
 
-    found, why = _asked(endpoint_of(given))
+    found, why = _asked(endpoints_of(given)[0])
     if found is None:
         from batchrunner.catalogue import as_of
 
@@ -75,7 +75,7 @@ def _asked(endpoint: "Endpoint") -> tuple[list[dict[str, Any]] | None, str | Non
                 way = await stack.enter_async_context(opened(endpoint, 1))
             except HaltError:
                 return None, "there is no usable credential"
-            offers = await offered_models(way.sender.client)
+            offers = await offered_models(way.sender.client, way.sender.secrets)
             return (None, offers) if isinstance(offers, str) else ([asdict(offer) for offer in offers], None)
 
     return anyio.run(ask)

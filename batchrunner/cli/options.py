@@ -16,9 +16,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DEFINITION = "batchrunner.definition"
 
 
-def _read_definition(ctx: click.Context, _param: click.Parameter, value: Path) -> Path:
+def _read_definition(ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
     """Where a definition is named in place of the job file: what it says stands in for flags that are not given."""
-    if value.suffix == ".toml":
+    if value is not None and value.suffix == ".toml":
         from batchrunner.definition import load_definition  # only now: reading verbs start without it
 
         definition = load_definition(value)
@@ -29,6 +29,9 @@ def _read_definition(ctx: click.Context, _param: click.Parameter, value: Path) -
 
 # Eager: what a definition says must be known before any option looks for its default.
 jobfile = click.argument("jobfile", type=click.Path(path_type=Path), is_eager=True, callback=_read_definition)
+optional_jobfile = click.argument(
+    "jobfile", type=click.Path(path_type=Path), required=False, is_eager=True, callback=_read_definition
+)
 db = click.option(
     "--db", type=click.Path(path_type=Path), help="The store, if it is not beside the job file (jobs.jsonl: jobs.db)."
 )
@@ -47,7 +50,9 @@ def is_from_definition(name: str) -> bool:
     return context is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
 
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return one decorator for *options*, which `--help` shows in this order."""
+
     def decorate(function: F) -> F:
         for option in reversed(options):
             function = option(function)
@@ -57,7 +62,7 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 #: How lines become requests.
-shaping = _all(
+shaping = together(
     click.option(
         "--prompt", metavar="TEMPLATE", help="Make requests of rows: 'Solve: {question}' takes the field question."
     ),
@@ -100,7 +105,7 @@ shaping = _all(
 )
 
 #: What part of a job a run works on, and in which order.
-sampling = _all(
+sampling = together(
     click.option("--id", "ids", multiple=True, metavar="ID", help="Only this request; repeatable."),
     click.option(
         "--sample",
@@ -115,8 +120,25 @@ sampling = _all(
 )
 
 #: Where requests go.
-sending = _all(
+sending = together(
     click.option("--base-url", metavar="URL", help="Another endpoint than ANTHROPIC_BASE_URL or the official one."),
+    click.option(
+        "--endpoint",
+        "endpoints",
+        multiple=True,
+        metavar="NAME",
+        help="An endpoint of your configuration (docs/endpoints.md); repeatable: the next one where one fails.",
+    ),
+    click.option(
+        "--api-version", metavar="DATE", help="Send another anthropic-version, for a gateway that wants it: 2023-06-01."
+    ),
+    click.option(
+        "--header",
+        "headers",
+        multiple=True,
+        metavar="'NAME: VALUE'",
+        help="Send this header with every request; repeatable. Never a credential.",
+    ),
     click.option(
         "--insecure-base-url", is_flag=True, help="Permit http:// beyond this machine: the key travels in clear."
     ),
@@ -128,8 +150,22 @@ sending = _all(
     ),
 )
 
-#: How a run goes about it. None of these is part of a request's identity.
-running = _all(
+#: What is done about failures.
+ruling = together(
+    click.option(
+        "--retries", multiple=True, metavar="CLASS=N", help="Repeat failures of a class up to N times: server=10."
+    ),
+    click.option(
+        "--rule",
+        "rules",
+        multiple=True,
+        metavar="CLASS:KEY=VALUE,...",
+        help="Change the rule of a class: server:attempts=10,first_s=2,cap_s=120,wait=fibo,jitter=equal.",
+    ),
+)
+
+#: What a run may take at most.
+limits = together(
     click.option("--rpm", metavar="N|auto", help="At most so many requests a minute.  [default: auto, by the headers]"),
     click.option("--rate", metavar="N/PERIOD", help="The same for another period: 600/10s."),
     click.option("--itpm", metavar="N|auto", help="At most so many input tokens a minute: 400000, 400k, 2M."),
@@ -143,6 +179,11 @@ running = _all(
         type=click.IntRange(1, 10_000),
         help="At most so many calls in flight.  [default: as rate and latency ask for, at most 500]",
     ),
+)
+
+#: How a run goes about it. None of these is part of a request's identity.
+running = together(
+    limits,
     click.option(
         "--max-outage",
         "max_outage_s",
@@ -154,17 +195,25 @@ running = _all(
         "-n", "--first", type=click.IntRange(min=0), metavar="N", help="Only the first N lines; the rest stays pending."
     ),
     click.option(
-        "--accept", multiple=True, metavar="CLASSES", help="Count such answers as success: truncated,refused,empty."
-    ),
-    click.option(
-        "--retries", multiple=True, metavar="CLASS=N", help="Repeat failures of a class up to N times: server=10."
-    ),
-    click.option(
-        "--rule",
-        "rules",
+        "--accept",
         multiple=True,
-        metavar="CLASS:KEY=VALUE,...",
-        help="Change the rule of a class: server:attempts=10,first_s=2,cap_s=120,wait=fibo.",
+        metavar="CLASSES",
+        help="Count such answers as success: truncated,refused,empty,paused,schema.",
+    ),
+    click.option(
+        "--schema",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Every answer must be JSON that fits the JSON schema in FILE (needs batchrunner[schema]).",
+    ),
+    ruling,
+    click.option(
+        "--halt", metavar="N|N%", help="Stop at so many failed requests, or such a share of 100 and more finished ones."
+    ),
+    click.option(
+        "--fail-on",
+        metavar="any|none|N%",
+        help="Exit 1 for any failed request, never, or above a share.  [default: any]",
     ),
     click.option(
         "--timeout",

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrunner.advice import MENDABLE
 from batchrunner.cli import options
-from batchrunner.errors import UsageError
-from batchrunner.model import ErrorClass
+from batchrunner.cli.selecting import may_go_on, selecting, selection_of
+from batchrunner.errors import Exit, UsageError
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.history import latest_settings
 
@@ -63,44 +62,26 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @click.command()
 @options.jobfile
 @options.db
-@click.option(
-    "--class",
-    "classes",
-    multiple=True,
-    type=click.Choice([c.value for c in ErrorClass]),
-    help="Failures of this class; repeatable.",
-)
-@click.option("--id", "ids", multiple=True, metavar="ID", help="This request; repeatable.")
-@click.option("--all", "everything", is_flag=True, help="Every failed request.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="With another parameter: max_tokens=16000; repeatable.",
-)
+@selecting
 @options.running_again
-def retry(
-    jobfile: Path, db: Path | None, classes: tuple[str, ...], ids: tuple[str, ...], everything: bool, **given: Any
-) -> int:
+def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
 
-    By default those that another try can mend: outages, time-outs, rate limits, broken answers.
+    By default those that another try can mend: outages, time-outs, rate limits, broken answers. What is selected is
+    shown first; on a terminal you are asked, elsewhere it goes on. What was asked for at first, and every earlier
+    attempt and answer, stays on record, and the job file counts as unchanged.
 
     \b
     Example:  batchrunner retry jobs.jsonl
               batchrunner retry jobs.jsonl --class truncated --set max_tokens=16000
+              batchrunner retry jobs.jsonl --signature 1f2e3d4c --model claude-opus-4-8 -y
     """
-    from batchrunner.jobfile import parse_patch
-    from batchrunner.store.selection import Selection
-
-    if everything and (classes or ids):
-        raise UsageError("--all takes every failed request; leave out --class and --id.")
-    if not (everything or classes or ids):
-        classes = MENDABLE
     store = db or store_path(jobfile)
-    selection = Selection(classes, ids, parse_patch(given["settings"]))
-    return _run(db or jobfile, {"store": store, "put_back": selection}, given, _last_settings(store))
+    selection = selection_of(given)
+    last = _last_settings(store)
+    if not may_go_on(store, given, selection):
+        return Exit.OK
+    return _run(db or jobfile, {"store": store, "put_back": selection}, given, last)
 
 
 def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
@@ -143,15 +124,17 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
 
-    if last.get("endpoint") == "simulator" and not given["base_url"]:
+    if last.get("endpoint") == "simulator" and not (given["base_url"] or given["endpoints"]):
         given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
     watching = reporter(given["progress"])
     definition = options.named_definition()
     settings = _settings(given, {**last, **(definition.limits_record() if definition else {})})
 
+    endpoints = endpoints_of(given)
+
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, endpoint_of(given), reporter=watching, signals=True
+            Job(durability=given["durability"], **job), settings, endpoints, reporter=watching, signals=True
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
@@ -166,45 +149,54 @@ def _simulated(given: dict[str, Any]) -> bool:
     return bool(given["simulate"] or given["simulate_with"] is not None)
 
 
-def endpoint_of(given: dict[str, Any]) -> "Endpoint":
-    """Return where requests go, by the options of `options.sending`."""
+def endpoints_of(given: dict[str, Any]) -> "tuple[Endpoint, ...]":
+    """Return where requests go, in order, by the options of `options.sending`."""
     from batchrunner.endpoint import Endpoint
+    from batchrunner.endpoints import named_endpoints, parse_headers, with_headers
     from batchrunner.simulator.settings import parse_spec
 
-    if not _simulated(given):
-        return Endpoint(given["base_url"], insecure=given["insecure_base_url"])
-    if given["base_url"]:
-        raise UsageError("--simulate brings its own endpoint; leave out --base-url.")
-    return Endpoint(simulator=parse_spec(given["simulate_with"] or ""))
+    if _simulated(given):
+        if given["base_url"] or given["endpoints"]:
+            raise UsageError("--simulate brings its own endpoint; leave out --base-url and --endpoint.")
+        found: tuple[Endpoint, ...] = (Endpoint(simulator=parse_spec(given["simulate_with"] or "")),)
+    elif given["endpoints"]:
+        if given["base_url"]:
+            raise UsageError("--endpoint and --base-url each say where to send; give one of them.")
+        found = named_endpoints(given["endpoints"])
+    else:
+        found = (Endpoint(given["base_url"], insecure=given["insecure_base_url"]),)
+    headers = parse_headers(given["headers"])
+    return tuple(with_headers(endpoint, headers, given["api_version"]) for endpoint in found)
 
 
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
+    from batchrunner.policy.tolerance import FailOn, HaltAt
+    from batchrunner.ruling import read_schema, rules_with
     from batchrunner.settings import (
         RunSettings,
         Stopping,
-        default_rules,
         parse_accept,
-        parse_rules,
-        with_retries,
-        with_rules,
     )
 
-    rules = with_rules(with_rules(default_rules(), last.get("rules", {})), parse_rules(given["rules"]))
     drain_s = given["drain_s"]
     return RunSettings(
-        limits=_limits(given, last),
-        rules=with_retries(rules, given["retries"]),
+        limits=limits_of(given, last),
+        rules=rules_with(last.get("rules", {}), given["rules"], given["retries"]),
         accept=parse_accept(given["accept"] or last.get("accept", ())),
         stopping=Stopping() if drain_s is None else Stopping(drain_s, min(drain_s, Stopping().drain_sigterm_s)),
         timeout_s=given["timeout_s"] or last.get("timeout_s"),
         max_outage_s=given["max_outage_s"] or last.get("max_outage_s") or RunSettings().max_outage_s,
+        halt=HaltAt.parse(given["halt"] or last.get("halt")),
+        fail_on=FailOn.parse(given["fail_on"] or last.get("fail_on")),
         first=given["first"],
+        schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
     )
 
 
-def _limits(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+def limits_of(given: dict[str, Any], last: dict[str, Any]) -> "Limits":
+    """Return the limits by the options of `options.limits`: what is *given*, else what the *last* run had."""
     from batchrunner.settings import Limits, parse_rate, parse_tokens
 
     names_rate = given["rpm"] or given["rate"]

@@ -12,6 +12,7 @@ import click
 from batchrunner.cli import options
 from batchrunner.cli.names import find_store
 from batchrunner.cli.showing import as_json_option, fitting, reader_may_leave, say
+from batchrunner.endpoint_words import endpoint_told
 from batchrunner.screen import count, duration, table, visible
 from batchrunner.store.found import Run, seconds_between
 from batchrunner.store.history import PastRun
@@ -64,6 +65,8 @@ def _show(found: Sequence[PastRun], now: datetime) -> None:
         if past.run.reason:
             say(fitting(f"     {visible(past.run.reason)}"))
         say(fitting(f"     {visible(settings_line(past.settings))}"))
+        for endpoint in past.run.endpoints:
+            say(fitting(f"     {visible(endpoint_told(endpoint))}"))
         for change in past.run.changes:
             say(fitting(f"     {visible(f'{change.at}  {change.what}')}"))
 

@@ -65,7 +65,7 @@ def detail_lines(detail: Detail) -> Iterator[str]:
     if detail.timeout_s is not None:
         yield _labelled("timeout", duration(detail.timeout_s))
     yield from _document("metadata", detail.metadata)
-    yield from _document("changed by retry --set since it was read" if detail.overrides else "", detail.overrides)
+    yield from _document("changed by retry since it was read" if detail.overrides else "", detail.overrides)
     yield from _document("request", detail.params)
     answers = {answer.number: answer for answer in detail.answers}
     for attempt in detail.attempts:
@@ -95,7 +95,8 @@ def _attempt_lines(attempt: Attempted) -> Iterator[str]:
         words.append(f"HTTP {attempt.http_status}")
     if attempt.api_request_id:
         words.append(attempt.api_request_id)
-    words.append(f"{attempt.lane}, run {attempt.run_id}")
+    at = f" at {attempt.endpoint}" if attempt.endpoint else ""
+    words.append(f"{attempt.lane}{at}, run {attempt.run_id}")
     if attempt.possibly_paid:
         words.append("may have been paid for")
     yield visible(f"attempt {attempt.number}  {'  '.join(words)}")

@@ -58,6 +58,11 @@ def wrapped(line: str, indent: str) -> list[str]:
     return lines or [line]
 
 
+def many(number: int, noun: str) -> str:
+    """Return *number* with *noun* in its number: `1 line`, `2,000 lines`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def attempts(number: int) -> str:
     """Return `1 attempt`, `2 attempts`."""
-    return f"{count(number)} attempt{'' if number == 1 else 's'}"
+    return many(number, "attempt")

@@ -16,6 +16,7 @@ from batchrunner.cli.names import Names, find_store
 from batchrunner.cli.showing import as_json_option, attempts, fitting, reader_may_leave, say, wrapped
 from batchrunner.cli.survey import TOKENS, Survey, next_commands, take_survey
 from batchrunner.cli.watching import EVERY_S, WatchCommand, watch
+from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import UsageError
 from batchrunner.screen import count, duration, short, visible
 from batchrunner.store.found import PossibleDuplicate, Run
@@ -155,6 +156,8 @@ def _run_lines(survey: Survey, run: Run) -> Iterator[str]:
         left = f", about {duration(survey.eta_s)} left" if survey.eta_s is not None else ""
         finished = f"{count(survey.run_finished)} requests in {duration(survey.run_s)}"
         yield _labelled("rate", f"{survey.rate_per_s:,.1f} requests/s ({finished}){left}")
+    for label, endpoint in zip(("endpoints", *[""] * len(run.endpoints)), run.endpoints, strict=False):
+        yield _labelled(label, endpoint_told(endpoint).removeprefix("endpoint "))
     yield from _held_lines(survey)
 
 

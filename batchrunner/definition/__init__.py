@@ -1,20 +1,17 @@
 """Job definitions: `jobs/x.toml` names input, template, defaults, limits and rules; every key of it is checked."""
 
 import csv
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from batchrunner.definition.keys import ProblemError, check_tables
-from batchrunner.definition.places import line_of
-from batchrunner.errors import UsageError
+from batchrunner.definition.keys import check_tables
 from batchrunner.jobfile.decode import compact
+from batchrunner.tomlfile import read_tables
 
 SUFFIX = ".toml"
-_LARGEST_BYTES = 1 << 20
 #: Parameters with an option of their own on the command line; all others go through `--set`.
 _NAMED = ("model", "max_tokens", "system")
 #: Names of options that are other names in Python.
@@ -49,6 +46,7 @@ class Definition:
             "form": self.format,
             **{key: self.request[key] for key in self._named()},
             **{key: value for key, value in self.run.items() if key != "timeout_s"},
+            "schema": self._schema(),
             "fmt": self.export.get("format"),
             "columns": _joined(columns) if columns else None,
             "flatten": self.export.get("flatten"),
@@ -70,6 +68,10 @@ class Definition:
         """Return what it says of a run under the names of the keywords in Python."""
         said = {**self.options(), **self.limits_record(), "params": self._others()}
         return {_KEYWORDS.get(key, key): value for key, value in said.items() if key not in _OF_EXPORTS}
+
+    def _schema(self) -> str | None:
+        named = self.run.get("schema")
+        return None if named is None else str(self.path.parent / Path(named).expanduser())
 
     def _others(self) -> dict[str, Any]:
         return {key: value for key, value in self.request.items() if key not in self._named()}
@@ -93,33 +95,7 @@ def is_definition(path: Path) -> bool:
 
 def load_definition(path: Path) -> Definition:
     """Read the definition at *path*; raises `UsageError` naming file, line, key and what is allowed."""
-    text = _text(path)
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from error
-    except RecursionError:
-        raise UsageError(f"{path} is not TOML: nested too deeply.") from None
-    try:
-        check_tables(tables)
-    except ProblemError as problem:
-        line = line_of(text, problem.key)
-        raise UsageError(f"{path}{f', line {line}' if line else ''}: {problem}") from None
+    missing = f"no such definition; `batchrunner init {path}` writes one."
+    tables = read_tables(path, check_tables, missing=missing, too_large=": is it the job file?")
     found = Definition(path, path.parent / Path(tables.pop("input")).expanduser())
     return replace(found, **{**tables, "accept": tuple(tables.get("accept", ()))})
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such definition; `batchrunner init {path}` writes one.") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    if len(data) > _LARGEST_BYTES:
-        raise UsageError(f"{path} is larger than a definition can be (1 MB): is it the job file?")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 (byte {error.start + 1}).") from error

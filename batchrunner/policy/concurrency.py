@@ -88,8 +88,9 @@ class Concurrency:
 
     def permit(self, cap: int, cautious_cap: int) -> None:
         """The user permits so many from now on: if nothing was refused yet, they are used at once."""
+        is_new = (cap, cautious_cap) != (self.cap, self.cautious_cap)
         self.cap, self.cautious_cap = cap, cautious_cap
-        if self._is_calm:
+        if is_new and self._is_calm:
             self._grown = max(self._grown, cautious_cap)
 
     def _found(self, now: float) -> float:

@@ -158,16 +158,17 @@ class Flow:
         outage = outcome if isinstance(outcome, Failure) and outcome.error_class in OUTAGE else None
         if (sent_at := place.sent_at) is None:  # no connection, or nothing that could be sent
             self.give_back(now, place)
-            return self._failed(now, place.admitted_at, attempt, outage) if outage else NOTHING
+            return self._failed(now, place.admitted_at, attempt, outage, around) if outage else NOTHING
         self._settle(now, attempt, outcome, place)
         if outcome.quotas:
-            self._note_quotas(outcome.quotas, now, sent_at, place)
+            self._note_quotas(_credible(outcome.quotas, outcome), now, sent_at, place)
         if outage:
-            return self._failed(now, sent_at, attempt, outage)
+            return self._failed(now, sent_at, attempt, outage, around)
+        if isinstance(outcome, Failure) and outcome.error_class in GATED:
+            self.breaker.refused(sent_at)
+            return self._refused(now, sent_at, outcome, around)
         if self.breaker.answered(now, sent_at):
             self._recovered(now)
-        if isinstance(outcome, Failure) and outcome.error_class in GATED:
-            return self._refused(now, sent_at, outcome, around)
         self.stuck_since = None
         if not isinstance(outcome, Failure):
             self.gate.succeeded(sent_at)
@@ -178,13 +179,14 @@ class Flow:
         """The machine slept: connections are dead, credit that piled up is not ours to spend."""
         self.breaker.forgive(now)
         self.requests.come_back(now)
+        self.concurrency.restart()
         self.stuck_since = None
 
-    def _failed(self, now: float, sent_at: float, attempt: Attempt, failure: Failure) -> Lesson:
+    def _failed(self, now: float, sent_at: float, attempt: Attempt, failure: Failure, around: Around) -> Lesson:
         self.holdups.failed()
         self.stuck_since = now if self.stuck_since is None else self.stuck_since
         was_open = self.breaker.is_open
-        if not self.breaker.failed(now, sent_at, attempt.seq, failure.error_class):
+        if not self.breaker.failed(now, sent_at, attempt.seq, failure.error_class, under_way=around.in_flight):
             return NOTHING
         return Lesson(excused=True, retry_at=now + _NEXT_TURN_S if was_open else now)
 
@@ -276,6 +278,16 @@ class Flow:
         for limit in (self.inputs, self.outputs):
             if (quota := quotas.get(limit.kind)) is not None:
                 limit.offer(quota, now, sent_at)
+
+
+def _credible(quotas: Quotas, outcome: Outcome) -> Quotas:
+    """Return *quotas* without a limit on input tokens that this very answer exceeds: gateways forge such headers."""
+    quota = quotas.get(LimitKind.INPUT_TOKENS)
+    if quota is None or isinstance(outcome, Failure):
+        return quotas
+    if outcome.usage.input_tokens + outcome.usage.cache_write_tokens <= quota.limit:
+        return quotas
+    return {kind: told for kind, told in quotas.items() if kind is not LimitKind.INPUT_TOKENS}
 
 
 def _instant(permit: Permit) -> float:

@@ -2,10 +2,13 @@
 
 import math
 import random
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from batchrunner.model import Attempt, Decision, ErrorClass, Fail, Failure, Outcome, Retry
 from batchrunner.policy.answers import judge
+from batchrunner.policy.budget import RetryBudget
 from batchrunner.policy.halts import HaltWatch
 from batchrunner.policy.refusals import RefusalWatch
 from batchrunner.policy.retry import Action, Rules, decide
@@ -27,13 +30,28 @@ NOTHING = Lesson()
 class Judge:
     """One run's judgement. Keeps only what the run as a whole has seen."""
 
-    def __init__(self, rules: Rules, *, accept: frozenset[ErrorClass], official: bool, rng: random.Random) -> None:
-        """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final."""
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        accept: frozenset[ErrorClass],
+        official: bool,
+        rng: random.Random,
+        others: Iterable[bool] = (),
+        schema: str | None = None,
+    ) -> None:
+        """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final.
+
+        *others*: the same of each further endpoint. *schema*: JSON text of what every answer must fit, whatever its
+        request asks for itself.
+        """
+        self._schema = schema
         self._rules = rules
         self._accept = accept
         self._rng = rng
-        self._halts = HaltWatch(official=official)
+        self._halts = [HaltWatch(official=one) for one in (official, *others)]
         self._refusals = RefusalWatch()
+        self._budget = RetryBudget()
 
     def judge(
         self, attempt: Attempt, outcome: Outcome, now: float, lesson: Lesson = NOTHING, *, alone: bool = False
@@ -42,10 +60,12 @@ class Judge:
 
         *lesson*: what the outcome means as far as the lane knows; *alone*: its lane has nothing else to send.
         """
+        if not attempt.failures:
+            self._budget.sent(now)
         if not isinstance(outcome, Failure):
-            outcome = judge(outcome, self._accept)
+            outcome = judge(outcome, self._accept, params=attempt.params, schema=self._schema)
         if not isinstance(outcome, Failure):
-            self._halts.succeeded()
+            self._halts[attempt.endpoint].succeeded()
             self._refusals.succeeded(attempt)
             return outcome, None
         decision = decide(outcome, attempt, self._rules, now, self._rng)
@@ -54,7 +74,9 @@ class Judge:
                 decision = self._refused(attempt, outcome, now, lesson, alone=alone, counted=decision.counted)
         elif lesson.excused and self._rules[outcome.error_class].action is Action.RETRY:
             decision = Retry(max(now, lesson.retry_at), counted=False)
-        decision = self._halts.review(outcome, decision, now)
+        elif isinstance(decision, Retry):
+            decision = replace(decision, at=self._budget.due(now, decision.at))
+        decision = self._halts[attempt.endpoint].review(outcome, decision, now)
         if isinstance(decision, Fail):
             self._refusals.forget(attempt)
         return outcome, decision

@@ -29,6 +29,14 @@ class Wait(StrEnum):
     CONSTANT = "constant"
 
 
+class Jitter(StrEnum):
+    """How chance spreads the waits of requests that failed together."""
+
+    FULL = "full"  #: Evenly from 0 to the wait.
+    EQUAL = "equal"  #: Half of the wait, and evenly up to the whole of it.
+    NONE = "none"  #: The wait itself.
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What is done about one class of failures."""
@@ -38,15 +46,20 @@ class Rule:
     first_s: float = 1.0  #: The wait after the first failure, before jitter.
     cap_s: float = 60.0  #: No wait is longer, before `retry-after` has its say.
     wait: Wait = Wait.EXPO
+    jitter: Jitter = Jitter.FULL
     counted: bool = True  #: False: such failures use up no attempt (a 429 is nobody's fault).
     lane_only: bool = False  #: Of a halt: only this model's requests stop.
 
     def wait_s(self, failures: int, rng: random.Random) -> float:
-        """Return the wait in seconds after *failures* (>= 1) failures in a row, with full jitter.
-
-        Full jitter draws evenly from 0 to the nominal wait, which spreads the requests that failed together.
-        """
-        return rng.uniform(0.0, self.nominal_s(failures))
+        """Return the wait in seconds after *failures* (>= 1) failures in a row, with jitter."""
+        longest = self.nominal_s(failures)
+        match self.jitter:
+            case Jitter.FULL:
+                return rng.uniform(0.0, longest)
+            case Jitter.EQUAL:
+                return rng.uniform(longest / 2, longest)
+            case Jitter.NONE:
+                return longest
 
     def nominal_s(self, failures: int) -> float:
         """Return the wait before jitter; `backoff.full_jitter` is not used because its chance cannot be passed in."""

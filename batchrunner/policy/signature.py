@@ -1,5 +1,6 @@
 """Signatures: failures that differ only in numbers, ids or quoted content are one problem."""
 
+import hashlib
 import re
 
 _VARIABLE = (
@@ -9,6 +10,11 @@ _VARIABLE = (
     (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\d+(?:[.,]\d+)*"), "#"),
 )
+
+
+def signature_key(error_class: str, signed: str) -> str:
+    """Return the short name, eight hexadecimal digits, of the failures of *error_class* with the signature *signed*."""
+    return hashlib.blake2b(f"{error_class}\n{signed}".encode(errors="surrogatepass"), digest_size=4).hexdigest()
 
 
 def signature(message: str) -> str:

@@ -2,18 +2,19 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batchrunner.endpoint import Endpoint
 from batchrunner.errors import InputError
 from batchrunner.jobfile import LineError
 from batchrunner.loading import Source
 from batchrunner.model import Request
 from batchrunner.preflight.against_model import AgainstModel, estimated_tokens
-from batchrunner.preflight.credentials import Kind, check_credential, find_credential
+from batchrunner.preflight.credentials import Kind, check_credential, find_credential, named_credential
 from batchrunner.preflight.findings import Fault, Findings, Severity, error
 from batchrunner.preflight.ids import Ids
 from batchrunner.preflight.parameters import check_parameters
@@ -43,6 +44,7 @@ class Where:
     base_url: str | None = None
     insecure: bool = False
     simulate: bool = False
+    endpoints: Sequence[Endpoint] = ()  #: Of the user's configuration; they are used in place of *base_url*.
     profile_fault: Callable[[], str | None] = lambda: None  #: What is wrong with the SDK's profile; may be slow.
 
 
@@ -59,6 +61,7 @@ class Examination:
     input_tokens: int = 0  #: Estimated.
     max_output_tokens: int = 0  #: The sum of all max_tokens.
     largest_line: int = 0  #: Bytes of the largest request.
+    first: str | None = None  #: Parameters of the first request, as JSON text.
     models: Counter[str] = field(default_factory=Counter)
     facts: dict[str, Any] = field(default_factory=dict)  #: Credential, endpoint, proxies, store, disk.
 
@@ -91,7 +94,8 @@ class Examination:
 def examine(source: Source, store: Path, where: Where) -> Examination:
     """Look at the job of *source* and *store* and at what lies around it; raises nothing that it can report."""
     found = Examination()
-    official = not where.simulate and is_official(address_of(where.environment, where.base_url)[0])
+    address = where.endpoints[0].base_url if where.endpoints else where.base_url
+    official = not where.simulate and is_official(address_of(where.environment, address)[0])
     _look_around(found, where, official=official)
     try:
         # The simulator keeps the rules of the official endpoint.
@@ -109,6 +113,9 @@ def _look_around(found: Examination, where: Where, *, official: bool) -> None:
     if where.simulate:
         found.facts |= {"credential": None, "endpoint": {"url": "simulator", "from": "--simulate"}, "proxies": {}}
         return
+    if where.endpoints:
+        _look_at_named(found, where)
+        return
     address, said_by = address_of(where.environment, where.base_url)
     credential = find_credential(where.environment, where.config_dir)
     named = proxies(where.environment)
@@ -124,6 +131,26 @@ def _look_around(found: Examination, where: Where, *, official: bool) -> None:
     ]
     if credential.kind is Kind.PROFILE and (why := where.profile_fault()) is not None:
         faults.append(error("profile", why.rstrip(".")))
+    for fault in faults:
+        found.findings.add(fault)
+
+
+def _look_at_named(found: Examination, where: Where) -> None:
+    named = proxies(where.environment)
+    faults = [*note_proxy(named)]
+    told = []
+    for endpoint in where.endpoints:
+        address = endpoint.base_url or ""
+        official = is_official(address)
+        credential = named_credential(endpoint.key_env, where.environment, where.config_dir)
+        faults += [*check_credential(credential, where.environment, official=official)]
+        told.append(
+            {
+                "endpoint": {"url": shown_address(address), "from": f"endpoint {endpoint.name}", "official": official},
+                "credential": {"kind": credential.kind, "source": credential.source, "why": credential.why},
+            }
+        )
+    found.facts |= {**told[0], "endpoints": told, "proxies": named}
     for fault in faults:
         found.findings.add(fault)
 
@@ -156,6 +183,7 @@ def _look_at(found: Examination, request: Request, against: AgainstModel) -> Non
     for fault in (*check_parameters(params), *against.faults(params, tokens)):
         found.findings.add(fault, request.line)
     found.requests += 1
+    found.first = found.first or request.params
     found.input_tokens += tokens
     found.max_output_tokens += request.max_tokens
     found.largest_line = max(found.largest_line, size)

@@ -57,6 +57,16 @@ def find_credential(environment: Mapping[str, str], config_dir: Path) -> Credent
     return Credential(Kind.NONE, "", "no variable and no profile names one")
 
 
+def named_credential(variable: str | None, environment: Mapping[str, str], config_dir: Path) -> Credential:
+    """Return the credential that an endpoint of the configuration takes from *variable*; None: as the SDK finds it."""
+    if variable is None:
+        return find_credential(environment, config_dir)
+    if not environment.get(variable):
+        return Credential(Kind.NONE, variable, "the configuration names it, and it is not set")
+    kind = Kind.AUTH_TOKEN if variable.endswith("AUTH_TOKEN") else Kind.API_KEY
+    return Credential(kind, variable, "the configuration names it")
+
+
 def _profile(environment: Mapping[str, str], config_dir: Path) -> Credential | None:
     if environment.get("ANTHROPIC_PROFILE"):
         return Credential(Kind.PROFILE, "ANTHROPIC_PROFILE", "neither key nor token is set")
@@ -71,10 +81,13 @@ def _profile(environment: Mapping[str, str], config_dir: Path) -> Credential | N
 def check_credential(credential: Credential, environment: Mapping[str, str], *, official: bool) -> Iterator[Fault]:
     """Yield what is wrong with the form of *credential*; *official*: at Anthropic's own API, where forms are known."""
     if credential.kind is Kind.NONE:
-        yield error("no-credential", "there is no credential", f"set {API_KEY}, or log in to a profile")
+        missing = f"{credential.source} is not set" if credential.source else "there is no credential"
+        remedy = f"set {credential.source}" if credential.source else f"set {API_KEY}, or log in to a profile"
+        yield error("no-credential", missing, remedy)
     elif credential.kind in {Kind.API_KEY, Kind.AUTH_TOKEN}:
         yield from _check_form(credential, environment[credential.source], official=official)
-    if environment.get(API_KEY) and environment.get(AUTH_TOKEN):
+    named = credential.source not in {API_KEY, AUTH_TOKEN}
+    if not named and environment.get(API_KEY) and environment.get(AUTH_TOKEN):
         yield warning("two-credentials", f"both {API_KEY} and {AUTH_TOKEN} are set; the key counts", "unset the other")
 
 
@@ -89,23 +102,23 @@ def _check_form(credential: Credential, value: str, *, official: bool) -> Iterat
     if _PLACEHOLDER.search(value):
         yield error("key-placeholder", f"{name} holds a placeholder, not a key", "put your key there")
     elif credential.kind is Kind.API_KEY:
-        yield from _check_key(value)
+        yield from _check_key(name, value)
 
 
-def _check_key(value: str) -> Iterator[Fault]:
+def _check_key(name: str, value: str) -> Iterator[Fault]:
     shortest, longest = _KEY_CHARS
     if value.startswith("sk-ant-oat"):
-        yield error("key-kind", f"{API_KEY} holds a token", f"put it into {AUTH_TOKEN}")
+        yield error("key-kind", f"{name} holds a token", f"put it into {AUTH_TOKEN}")
     elif value.startswith("sk-ant-admin"):
-        yield error("key-kind", f"{API_KEY} holds an admin key, which cannot send messages", "make an API key")
+        yield error("key-kind", f"{name} holds an admin key, which cannot send messages", "make an API key")
     elif not value.startswith(_PREFIX):
         yield error(
-            "key-form", f"{API_KEY} does not begin like a key of Anthropic's ({_PREFIX}...)", "is it another service's?"
+            "key-form", f"{name} does not begin like a key of Anthropic's ({_PREFIX}...)", "is it another service's?"
         )
     elif value.count(_PREFIX) > 1 or len(value) > longest:
-        yield error("key-form", f"{API_KEY} is longer than a key is", "was it pasted twice?")
+        yield error("key-form", f"{name} is longer than a key is", "was it pasted twice?")
     elif len(value) < shortest:
-        yield error("key-truncated", f"{API_KEY} is shorter than a key is", "was it cut while copying?")
+        yield error("key-truncated", f"{name} is shorter than a key is", "was it cut while copying?")
 
 
 def _damage(value: str) -> str:

@@ -132,7 +132,10 @@ def _spoken(params: Mapping[str, Any], prompt: Prompt, tokens: int | None, marks
         return "", "refusal"
     if marks.empty:
         return "", "end_turn"
-    text = _text(params, prompt, tokens if marks.long_tokens is None else marks.long_tokens)
+    asked = {name: value for name, value in params.items() if name != "output_config"} if marks.unfit else params
+    text = _text(asked, prompt, tokens if marks.long_tokens is None else marks.long_tokens)
+    if marks.pause:
+        return text[: len(text) // 2], "pause_turn"
     return (text[: len(text) // 2], "max_tokens") if marks.truncate else (text, "end_turn")
 
 

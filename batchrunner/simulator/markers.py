@@ -8,8 +8,9 @@ from batchrunner.simulator.chance import draw
 from batchrunner.simulator.faults import FAULTS
 
 MARK = b"[[sim:"  #: A body without these bytes has no marker.
-ANSWER_MARKS = ("refusal", "empty", "truncate", "long=TOKENS", "delay=SECONDS")
+ANSWER_MARKS = ("refusal", "empty", "truncate", "pause", "unfit", "long=TOKENS", "delay=SECONDS")
 
+_FLAGS = frozenset({"refusal", "empty", "truncate", "pause", "unfit"})
 _MARKER = re.compile(r"\[\[sim:([^\]]*)\]\]")
 _STEP = re.compile(r"(?P<name>[a-z0-9_]+)(?:\*(?P<times>[0-9]{1,6}))?")
 _LONG = re.compile(r"long=([0-9]{1,7})")
@@ -36,6 +37,8 @@ class Marks:
     refusal: bool = False
     empty: bool = False
     truncate: bool = False
+    pause: bool = False
+    unfit: bool = False  #: Prose where a schema is asked for.
     long_tokens: int | None = None  #: Length of the answer.
     delay_s: float | None = None  #: Latency in place of the settings'.
 
@@ -50,7 +53,7 @@ def parse_marks(text: str) -> Marks:
     long_tokens: int | None = None
     delay_s: float | None = None
     for marker in _MARKER.findall(text):
-        if marker in {"refusal", "empty", "truncate"}:
+        if marker in _FLAGS:
             flags.add(marker)
         elif found := _LONG.fullmatch(marker):
             long_tokens = int(found[1])
@@ -58,7 +61,7 @@ def parse_marks(text: str) -> Marks:
             delay_s = float(found[1])
         else:
             script.extend(_steps(marker))
-    return Marks(tuple(script), "refusal" in flags, "empty" in flags, "truncate" in flags, long_tokens, delay_s)
+    return Marks(tuple(script), **dict.fromkeys(flags, True), long_tokens=long_tokens, delay_s=delay_s)
 
 
 def _steps(marker: str) -> Iterable[Step]:

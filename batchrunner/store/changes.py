@@ -2,15 +2,16 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.model import Attempt, Decision, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
 from batchrunner.policy.signature import signature
+from batchrunner.store.groups import COUNT_ONE
 from batchrunner.store.transactions import transaction
 
-START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, ?, ?, ?, ?)"
+START = "INSERT INTO attempts (seq, number, run_id, lane, started_at, endpoint) VALUES (?, ?, ?, ?, ?, ?)"
 UNSTART = "DELETE FROM attempts WHERE seq = ? AND number = ? AND ended_at IS NULL"
 END = """UPDATE attempts SET ended_at = ?, outcome = ?, error_class = ?, http_status = ?, api_request_id = ?, message = ?,
     possibly_paid = ?, counted = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?
@@ -34,6 +35,7 @@ LANE_TOTALS = """INSERT INTO lane_totals
 HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
 # One entry more at the end of the list.
 NOTE_CHANGE = "UPDATE runs SET changes = json_insert(changes, '$[#]', json(?)) WHERE id = ?"
+KEEP_ENDPOINTS = "UPDATE runs SET endpoints = ? WHERE id = ?"
 END_RUN = "UPDATE runs SET heartbeat_at = :at, ended_at = :at, ending = :ending, reason = :reason WHERE id = :id"
 
 
@@ -44,11 +46,12 @@ class Started:
     attempt: Attempt
     run_id: int
     at: str
+    endpoint: str | None = None  #: Its name, if the run's have names.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Insert the attempt's row, without an end."""
         a = self.attempt
-        cursor.execute(START, (a.seq, a.number, self.run_id, a.lane, self.at))
+        cursor.execute(START, (a.seq, a.number, self.run_id, a.lane, self.at, self.endpoint))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,9 +85,13 @@ class Settled:
         cursor.execute(LANE_TOTALS, (s.attempt.lane, answer is not None, *tokens))
         state = next_state(s)
         finished_at = None if state is State.PENDING else s.ended_at
-        cursor.execute(MOVE, (state, number, *_blame(s.outcome), s.not_before, finished_at, seq, number))
+        blame = _blame(s.outcome)
+        cursor.execute(MOVE, (state, number, *blame, s.not_before, finished_at, seq, number))
         if state in TOTALS and cursor.rowcount:
             cursor.execute(TOTALS[state])
+            if state is State.FAILED:
+                error_class, signed, _ = blame
+                cursor.execute(COUNT_ONE, (error_class, signed, finished_at, finished_at))
 
 
 def next_state(settlement: Settlement) -> State:
@@ -142,6 +149,18 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class EndpointsKept:
+    """What became of the run's endpoints so far."""
+
+    run_id: int
+    endpoints: Sequence[Mapping[str, Any]]  #: Plain JSON values: name, calls, answered, state, reason, ...
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        """Put it in place of what was known before."""
+        cursor.execute(KEEP_ENDPOINTS, (json.dumps(list(self.endpoints)), self.run_id))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Retuned:
     """The run was told to go on in another way while it worked."""
 
@@ -192,10 +211,11 @@ def recover(conn: sqlite3.Connection) -> None:
         cursor.execute(CATCH_UP)
 
 
-def last_endpoint(conn: sqlite3.Connection) -> str | None:
-    """Return where the latest run sent, as it put it on record; None if there was none."""
-    row = conn.execute("SELECT json_extract(settings, '$.endpoint') FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    return row[0] if row else None
+def last_endpoints(conn: sqlite3.Connection) -> list[str]:
+    """Return where the latest run sent, as it put it on record: an address, or `NAME ADDRESS` for each named endpoint."""
+    row = conn.execute("SELECT settings FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    settings = json.loads(row[0]) if row else {}
+    return settings.get("endpoints") or [address for address in [settings.get("endpoint")] if address]
 
 
 def begin_run(conn: sqlite3.Connection, run: Mapping[str, Any], settings: Mapping[str, Any], latest_due: str) -> int:

@@ -7,14 +7,14 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from batchrunner.store.overlay import laid_over
+
 _REQUEST = """SELECT q.seq, q.custom_id, q.line, q.state, q.error_class, q.error_message, q.not_before, q.finished_at,
         i.params, i.metadata, i.timeout_s
     FROM requests q JOIN inputs i ON i.seq = q.seq WHERE q.custom_id = ?"""
 _OVERRIDES = "SELECT created_at, patch FROM overrides WHERE seq = ? ORDER BY rowid"
-_ATTEMPTS = """SELECT a.number, a.run_id, a.lane, a.started_at, a.ended_at, a.outcome, a.error_class, a.http_status,
-        a.api_request_id, a.message, a.possibly_paid, a.input_tokens, a.output_tokens, a.cache_write_tokens,
-        a.cache_read_tokens, a.cost_usd,
-        round((julianday(a.ended_at) - julianday(a.started_at)) * 86400, 3) AS duration_s
+# Whatever columns there are: a store of an earlier schema is read as it is.
+_ATTEMPTS = """SELECT a.*, round((julianday(a.ended_at) - julianday(a.started_at)) * 86400, 3) AS duration_s
     FROM attempts a WHERE a.seq = ? ORDER BY a.number"""
 _ANSWERS = "SELECT number, accepted, stop_reason, model, text, message FROM results WHERE seq = ? ORDER BY number"
 
@@ -51,6 +51,7 @@ class Attempted:
     cache_read_tokens: int | None
     cost_usd: float | None
     duration_s: float | None
+    endpoint: str | None = None  #: Its name; None: the only one of its run, or a store of the first schema.
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +96,22 @@ def find_detail(conn: sqlite3.Connection, custom_id: str) -> Detail | None:
     overrides = [
         {**change, "patch": json.loads(change["patch"])} for change in map(dict, conn.execute(_OVERRIDES, (seq,)))
     ]
-    for change in overrides:
-        params.update(change["patch"])
+    params = laid_over(params, [change["patch"] for change in overrides])
     return Detail(
         **facts | {"metadata": json.loads(facts["metadata"] or "null")},
         params=params,
         overrides=overrides,
-        attempts=[
-            Attempted(**{**row, "possibly_paid": bool(row["possibly_paid"])}) for row in conn.execute(_ATTEMPTS, (seq,))
-        ],
+        attempts=[_attempted(dict(row)) for row in conn.execute(_ATTEMPTS, (seq,))],
         answers=[
             Answer(**{**row, "accepted": bool(row["accepted"]), "message": json.loads(row["message"])})
             for row in conn.execute(_ANSWERS, (seq,))
         ],
     )
+
+
+def _attempted(row: dict[str, Any]) -> Attempted:
+    known = {name: value for name, value in row.items() if name in Attempted.__dataclass_fields__}
+    return Attempted(**known | {"possibly_paid": bool(row["possibly_paid"])})
 
 
 def similar_ids(conn: sqlite3.Connection, wanted: str, *, count: int = 3) -> list[str]:

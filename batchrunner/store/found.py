@@ -79,13 +79,16 @@ class Run:
     ending: str | None  #: finished, halted, interrupted, died, ...
     reason: str | None
     changes: tuple[LiveChange, ...] = ()  #: Oldest first.
+    #: What became of each endpoint that has a name: name, calls, answered, state, reason, outages, down_s.
+    endpoints: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Self:
         """Return the run of a row of `runs`, of whatever schema and with whatever other columns."""
         facts = {key: row[key] for key in row.keys() if key in cls.__dataclass_fields__}  # noqa: SIM118 - a Row
         changes = json.loads(facts.pop("changes", "[]"))
-        return cls(**facts, changes=tuple(LiveChange(**change) for change in changes))
+        endpoints = tuple(json.loads(facts.pop("endpoints", "[]")))
+        return cls(**facts, endpoints=endpoints, changes=tuple(LiveChange(**change) for change in changes))
 
     @property
     def is_paused(self) -> bool:
@@ -103,6 +106,7 @@ class FailureGroup:
 
     error_class: str
     signature: str
+    key: str  #: Its short name, for `retry --signature`.
     count: int
     message: str  #: Of the first of them.
     first_at: str
@@ -119,6 +123,18 @@ class FailedRequest:
     error_class: str
     message: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Where one request stands."""
+
+    custom_id: str
+    line: int | None  #: None: no line of the latest input any more.
+    state: str
+    attempts: int
+    error_class: str | None  #: Of its latest attempt; None if that brought the answer, or there was none.
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)

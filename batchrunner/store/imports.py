@@ -15,6 +15,8 @@ from batchrunner.store.transactions import transaction
 #: So many requests are written at a time.
 CHUNK = 2000
 
+_EMPTIED = ("DELETE FROM requests", "DELETE FROM inputs", "DELETE FROM job", "DELETE FROM failure_groups")
+
 lane_of = cache(model_class)
 
 
@@ -97,7 +99,7 @@ class FirstImport:
         self._restore_durability()
         self._faults.clear()
         with transaction(self._conn) as cursor:
-            for statement in ("DELETE FROM requests", "DELETE FROM inputs", "DELETE FROM job"):
+            for statement in _EMPTIED:
                 cursor.execute(statement)
             for index in ("requests_custom_id", "requests_fresh", "requests_due", "requests_failed", "requests_line"):
                 cursor.execute("DROP INDEX IF EXISTS " + index)

@@ -16,6 +16,7 @@ from batchrunner.policy.sampling import Sampling
 from batchrunner.store.chosen import CLASSES as CHOSEN_CLASSES
 from batchrunner.store.chosen import TOTALS as CHOSEN_TOTALS
 from batchrunner.store.chosen import choose
+from batchrunner.store.overlay import laid_over
 from batchrunner.store.selection import Totals, totals
 
 #: One claim reads at most so many bytes of params, so that long prompts do not fill the memory.
@@ -205,9 +206,7 @@ class Queue:
 
 def patched(params: str, patches: str) -> tuple[str, int, bool]:
     """Return *params* with *patches* (JSON array of objects) laid over, and its `max_tokens` and `stream`."""
-    body = json.loads(params)
-    for patch in json.loads(patches):
-        body.update(patch)
+    body = laid_over(json.loads(params), json.loads(patches))
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return text, int(body["max_tokens"]), bool(body.get("stream"))
 

@@ -18,6 +18,7 @@ from batchrunner.store.found import (
     FailedRequest,
     FailureGroup,
     Job,
+    Named,
     PossibleDuplicate,
     Progress,
     Retrying,
@@ -25,12 +26,12 @@ from batchrunner.store.found import (
     Spend,
     Unsettled,
 )
+from batchrunner.store.groups import as_list, failure_groups, named_groups
 from batchrunner.store.history import PastRun, latest_settings, past_runs
 from batchrunner.store.minutes import HeldBack, held_back
 from batchrunner.store.rows import ALL, Chosen, export_rows
+from batchrunner.store.selection import SelectedGroup, Selection, count_selected
 from batchrunner.store.where import check_condition
-
-_MAPPED_BYTES = 2**30
 
 JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at FROM job WHERE import_completed_at IS NOT NULL"
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
@@ -53,17 +54,14 @@ UNSETTLED = """WITH waiting AS (
     SELECT error_class, sum(tried) AS retrying, sum(NOT tried) AS put_back FROM waiting
     WHERE error_class IS NOT NULL AND (:error_class IS NULL OR error_class = :error_class)
     GROUP BY error_class ORDER BY count(*) DESC, error_class"""
-GROUPS = """SELECT error_class, signature, count(*) AS count, min(finished_at) AS first_at, max(finished_at) AS last_at
-    FROM requests INDEXED BY requests_failed
-    WHERE state = 'failed' AND line IS NOT NULL AND (:error_class IS NULL OR error_class = :error_class)
-    GROUP BY error_class, signature ORDER BY count(*) DESC, error_class, signature LIMIT :limit"""
-EXAMPLES = """SELECT custom_id, error_message FROM requests INDEXED BY requests_failed
-    WHERE state = 'failed' AND error_class IS :error_class AND signature IS :signature AND line IS NOT NULL
-    ORDER BY seq LIMIT 3"""
 FAILED = """SELECT custom_id, line, error_class, error_message AS message, attempts
     FROM requests INDEXED BY requests_line
     WHERE line IS NOT NULL AND state = 'failed' AND (:error_class IS NULL OR error_class = :error_class)
+      AND (:groups IS NULL OR error_class || char(10) || signature IN (SELECT value FROM json_each(:groups)))
     ORDER BY line"""
+NAMED = (
+    "SELECT custom_id, line, state, attempts, error_class, error_message AS message FROM requests WHERE custom_id = ?"
+)
 # The first condition is the index's own, so that a million settled attempts are never looked at; the order is the
 # index's too. Only this fixed text is ever put in.
 _DOUBTFUL = """(a.ended_at IS NULL OR a.possibly_paid = 1)
@@ -147,21 +145,35 @@ class Reader:
         )
         return Unsettled(retrying, put_back)
 
-    def failure_groups(self, error_class: str | None = None, *, limit: int = 100) -> list[FailureGroup]:
-        """Return the *limit* largest groups of failed requests, largest first; only of *error_class* if given."""
+    def failure_groups(
+        self, error_class: str | None = None, signatures: Sequence[str] = (), *, limit: int = 100
+    ) -> list[FailureGroup]:
+        """Return the *limit* largest groups of failed requests, largest first; only of *error_class* if given.
+
+        *signatures* narrow it further, as `groups.named_groups` reads them; `UsageError` for one that nothing has.
+        """
         if self.job() is None:
             return []
-        # Failures of a group lie far apart in the table. Mapped into memory, a million of them are read in half the time.
-        self._conn.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES:d}")
-        groups = self._conn.execute(GROUPS, {"error_class": error_class, "limit": limit}).fetchall()
-        self._conn.execute("PRAGMA mmap_size = 0")
-        return [self._with_examples(group) for group in groups]
+        only = set(named_groups(self._conn, signatures)) if signatures else None
+        return failure_groups(self._conn, error_class, limit, only)
 
-    def failed_requests(self, error_class: str | None = None) -> Iterator[FailedRequest]:
-        """Yield every failed request, in the order of the input; only those of *error_class* if given."""
+    def failed_requests(
+        self, error_class: str | None = None, signatures: Sequence[str] = ()
+    ) -> Iterator[FailedRequest]:
+        """Yield every failed request, in the order of the input; narrowed down as `failure_groups` is."""
         if self.job() is not None:
-            for row in self._conn.execute(FAILED, {"error_class": error_class}):
+            groups = as_list(named_groups(self._conn, signatures)) if signatures else None
+            for row in self._conn.execute(FAILED, {"error_class": error_class, "groups": groups}):
                 yield FailedRequest(**row)
+
+    def named(self, custom_id: str) -> Named | None:
+        """Return where the request *custom_id* stands, and what its latest failure was; None if there is none."""
+        row = self._conn.execute(NAMED, (custom_id,)).fetchone()
+        return Named(**row) if row else None
+
+    def selected(self, selection: Selection) -> list[SelectedGroup]:
+        """Return what `retry` with *selection* would put back; `UsageError` as `count_selected` raises it."""
+        return count_selected(self._conn, selection) if self.job() is not None else []
 
     def tokens(self) -> list[Spend]:
         """Return what was used, per lane."""
@@ -233,12 +245,6 @@ class Reader:
     def _living_run(self, now: datetime) -> int | None:
         # Only one run owns a store at a time, so only the newest can be alive.
         return next((run.id for run in self.latest_runs(1) if run.is_alive(now)), None)
-
-    def _with_examples(self, group: sqlite3.Row) -> FailureGroup:
-        which = {"error_class": group["error_class"], "signature": group["signature"]}
-        examples = self._conn.execute(EXAMPLES, which).fetchall()
-        ids = tuple(row["custom_id"] for row in examples)
-        return FailureGroup(**group, message=examples[0]["error_message"], custom_ids=ids)
 
     def _number(self, sql: str, params: Mapping[str, Any]) -> int:
         return int(self._conn.execute(sql, params).fetchone()[0])

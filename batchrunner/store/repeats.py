@@ -8,6 +8,7 @@ from typing import Any, Literal
 from batchrunner.errors import InputError
 from batchrunner.model import Request
 from batchrunner.policy.signature import signature
+from batchrunner.store.groups import recount_groups
 
 _SHOWN = 20
 
@@ -124,12 +125,14 @@ def record_input(cursor: sqlite3.Cursor, job: Mapping[str, Any]) -> int:
     """
     totals = _totals(cursor)
     cursor.execute(_JOB, {**job, **totals})
+    recount_groups(cursor)
     return totals["requests"]
 
 
 def recount(cursor: sqlite3.Cursor) -> None:
-    """Renew the job's totals from the rows."""
+    """Renew the job's totals and those of the groups of failures from the rows."""
     cursor.execute(_RECOUNT, _totals(cursor))
+    recount_groups(cursor)
 
 
 def _totals(cursor: sqlite3.Cursor) -> dict[str, int]:

@@ -6,6 +6,7 @@ Each migration runs in one transaction of its own and holds single statements on
 from typing import TYPE_CHECKING
 
 from batchrunner.model import State
+from batchrunner.store.groups import FILL
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -86,7 +87,7 @@ _TABLES = (
     """CREATE TABLE results (
         seq INTEGER NOT NULL,
         number INTEGER NOT NULL,
-        accepted INTEGER NOT NULL,         -- 0: truncated, refused or empty; kept all the same
+        accepted INTEGER NOT NULL,         -- 0: truncated, refused and the like; kept all the same
         text TEXT NOT NULL,
         stop_reason TEXT NOT NULL,
         model TEXT NOT NULL,
@@ -125,9 +126,14 @@ _SECOND = (
     "ALTER TABLE runs ADD COLUMN changes TEXT NOT NULL DEFAULT '[]'",
     # 0: the failure was the lane's (a rate limit, an outage) and used up none of the request's attempts
     "ALTER TABLE attempts ADD COLUMN counted INTEGER NOT NULL DEFAULT 1",
+    # name of the endpoint in the user's configuration; NULL: the only one of its run, named in runs.settings
+    "ALTER TABLE attempts ADD COLUMN endpoint TEXT",
+    # JSON list of {name, calls, answered, state, reason, ...}: what became of each named endpoint
+    "ALTER TABLE runs ADD COLUMN endpoints TEXT NOT NULL DEFAULT '[]'",
     """CREATE TABLE minutes (
         run_id INTEGER NOT NULL,
         lane TEXT NOT NULL,
+        endpoint TEXT NOT NULL DEFAULT '',  -- its name; empty: the only one of the run
         minute TEXT NOT NULL,              -- UTC, of its beginning
         sent INTEGER NOT NULL,
         refused INTEGER NOT NULL,          -- 429s
@@ -138,8 +144,17 @@ _SECOND = (
         itpm INTEGER,
         otpm INTEGER,
         waited TEXT NOT NULL,              -- JSON: seconds that the lane waited, by what for
-        PRIMARY KEY (run_id, lane, minute)
+        PRIMARY KEY (run_id, lane, endpoint, minute)
     ) WITHOUT ROWID""",
+    """CREATE TABLE failure_groups (
+        error_class TEXT NOT NULL,         -- kept by the settlements, so that no screen has to count millions of rows
+        signature TEXT NOT NULL,
+        failed INTEGER NOT NULL,           -- requests of the latest input that were given up for it
+        first_at TEXT NOT NULL,            -- when the first and the last of them were
+        last_at TEXT NOT NULL,
+        PRIMARY KEY (error_class, signature)
+    ) WITHOUT ROWID""",
+    FILL,
 )
 
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.

@@ -9,6 +9,7 @@ from typing import Any
 
 from batchrunner.errors import UsageError
 from batchrunner.policy.lanes import model_class
+from batchrunner.store.groups import as_list, named_groups
 from batchrunner.store.repeats import recount
 from batchrunner.store.transactions import transaction
 
@@ -57,33 +58,52 @@ class Selection:
 
     classes: Collection[str] = ()  #: Empty: of any class.
     ids: Collection[str] = ()  #: Empty: all.
-    patch: Mapping[str, Any] = field(default_factory=dict)  #: Laid over their parameters from now on.
+    patch: Mapping[str, Any] = field(
+        default_factory=dict
+    )  #: Laid over their parameters from now on: `overlay.laid_over`.
+    signatures: Collection[str] = ()  #: Keys, signatures or messages (`groups.named_groups`); empty: any.
 
 
 # A line that cannot be sent (`run --skip-invalid`) stays failed until the job file says something else.
-# An empty list of classes or ids selects nothing; NULL leaves that condition out.
-_SELECTED = """CREATE TEMP TABLE chosen AS SELECT seq FROM requests
+# An empty list of classes, ids or groups selects nothing; NULL leaves that condition out. Only this text is put in.
+_CHOSEN = """FROM requests
     WHERE state = 'failed' AND line IS NOT NULL AND NOT (error_class = 'input' AND attempts = 0)
       AND (:classes IS NULL OR error_class IN (SELECT value FROM json_each(:classes)))
-      AND (:ids IS NULL OR custom_id IN (SELECT value FROM json_each(:ids)))"""
+      AND (:ids IS NULL OR custom_id IN (SELECT value FROM json_each(:ids)))
+      AND (:groups IS NULL OR error_class || char(10) || signature IN (SELECT value FROM json_each(:groups)))"""
+_SELECTED = f"CREATE TEMP TABLE chosen AS SELECT seq {_CHOSEN}"
+_COUNTED = f"""SELECT error_class, signature, count(*), min(error_message) {_CHOSEN}
+    GROUP BY error_class, signature ORDER BY count(*) DESC, error_class, signature"""
 _PUT_BACK = """UPDATE requests SET state = 'pending', budget_from = attempts, not_before = NULL, finished_at = NULL
     WHERE state = 'failed' AND seq IN (SELECT seq FROM chosen)"""
 _PATCH = "INSERT INTO overrides (seq, patch, created_at) SELECT seq, :patch, :at FROM chosen"
 _MOVE_LANE = "UPDATE requests SET model_class = :model_class WHERE seq IN (SELECT seq FROM chosen)"
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedGroup:
+    """Failed requests of one class and signature that a selection takes."""
+
+    error_class: str
+    signature: str
+    count: int
+    message: str  #: Of one of them.
+
+
+def count_selected(conn: sqlite3.Connection, selection: Selection) -> list[SelectedGroup]:
+    """Return what *selection* would put back, largest group first.
+
+    Raises `UsageError` for ids that no request has and for signatures that no failed one has.
+    """
+    return [SelectedGroup(*row) for row in conn.execute(_COUNTED, _names(conn, selection))]
+
+
 def put_back(conn: sqlite3.Connection, selection: Selection, *, at: str) -> int:
     """Make the selected failed requests pending again, with full budgets; returns how many. *at*: UTC stamp.
 
-    The parameters as given stay on record beside the patch. Raises `UsageError` for ids that no request has.
+    The parameters as given stay on record beside the patch. Raises `UsageError` as `count_selected` does.
     """
-    if unknown := _unknown_ids(conn, selection.ids):
-        raise UsageError(f"No request has the id {', '.join(map(repr, unknown[:5]))}.")
-    patch = selection.patch
-    names = {
-        "classes": json.dumps(sorted(selection.classes)) if selection.classes else None,
-        "ids": json.dumps(sorted(selection.ids)) if selection.ids else None,
-    }
+    names, patch = _names(conn, selection), selection.patch
     with transaction(conn) as cursor:
         cursor.execute("DROP TABLE IF EXISTS temp.chosen")
         cursor.execute(_SELECTED, names)
@@ -96,6 +116,17 @@ def put_back(conn: sqlite3.Connection, selection: Selection, *, at: str) -> int:
         recount(cursor)
         cursor.execute("DROP TABLE temp.chosen")
     return count
+
+
+def _names(conn: sqlite3.Connection, selection: Selection) -> dict[str, str | None]:
+    if unknown := _unknown_ids(conn, selection.ids):
+        raise UsageError(f"No request has the id {', '.join(map(repr, unknown[:5]))}.")
+    groups = named_groups(conn, selection.signatures) if selection.signatures else []
+    return {
+        "classes": json.dumps(sorted(selection.classes)) if selection.classes else None,
+        "ids": json.dumps(sorted(selection.ids)) if selection.ids else None,
+        "groups": as_list(groups) if groups else None,
+    }
 
 
 def _unknown_ids(conn: sqlite3.Connection, ids: Collection[str]) -> list[str]:

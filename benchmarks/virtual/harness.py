@@ -10,7 +10,7 @@ import json
 import random
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -20,8 +20,9 @@ from unittest.mock import patch
 import anyio
 
 from batchrunner import runner
+from batchrunner.api.routes import Routes
 from batchrunner.api.sender import Senders
-from batchrunner.endpoint import Endpoint, Way
+from batchrunner.endpoint import Endpoint, Reached, Way
 from batchrunner.jobfile import Defaults
 from batchrunner.loading import Source
 from batchrunner.progress import Silent
@@ -53,6 +54,7 @@ class World:
     seed: int = 1  #: Of the network, the latencies and the run's own chance; equal seeds, equal runs.
     network_s: tuple[float, float] = (0.02, 0.06)  #: Shortest and longest way of a message, each way.
     store_s: float = 0.002  #: What a commit or a claim takes.
+    fallbacks: tuple[str, ...] = ()  #: Specs of further endpoints, used where the first fails; then each has a name.
     at_most_s: float = 7200.0  #: A run that takes longer is stuck: `TimeoutError`.
 
     def server(self, spec: str, clock: VirtualClock) -> VirtualServer:
@@ -103,7 +105,8 @@ async def _run(
     clock, notes = VirtualClock(), StringIO()
     server = world.server(spec, clock)
     job = Job(path.with_suffix(".db"), Source(path, Defaults(model=MODEL, max_tokens=1024)))
-    with _doors(server), inline_threads(world.store_s), anyio.fail_after(world.at_most_s):
+    servers = [server, *(world.server(one, clock) for one in world.fallbacks)]
+    with _doors(servers), inline_threads(world.store_s), anyio.fail_after(world.at_most_s):
         async with anyio.create_task_group() as group:
             if beside is not None:
                 group.start_soon(beside, Scene(job.store, server, clock))
@@ -129,13 +132,14 @@ async def _run(
 
 
 @contextlib.contextmanager
-def _doors(server: VirtualServer) -> Iterator[None]:
-    """Lead the runner's way to the API to *server*, and spare its store the disk."""
+def _doors(servers: Sequence[VirtualServer]) -> Iterator[None]:
+    """Lead the runner's way to the API to *servers*, in this order, and spare its store the disk."""
 
     @contextlib.asynccontextmanager
     async def opened(_: object, concurrency: int, **__: object) -> AsyncIterator[Way]:
-        sender = VirtualSender(server)
-        yield Way(Senders(None, sender, sender), True, {"endpoint": "simulator"}, concurrency)
+        each = [Senders(None, sender, sender) for sender in map(VirtualSender, servers)]
+        names = [Reached(f"endpoint{i}", True) for i in range(len(each))] if len(each) > 1 else []
+        yield Way(Routes(each, each) if names else each[0], True, {"endpoint": "simulator"}, concurrency, names)
 
     def unflushed(store: Path, *, durability: str = "full") -> sqlite3.Connection:
         conn = open_owner(store, durability=durability)
