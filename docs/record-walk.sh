@@ -32,7 +32,7 @@ run 'echo $?'
 run 'batchrunner status squares.jsonl'
 run 'batchrunner resume squares.jsonl'
 run 'batchrunner errors squares.jsonl'
-run 'batchrunner retry squares.jsonl --class truncated --accept truncated'
+run 'batchrunner retry squares.jsonl --class truncated --accept truncated --yes'
 run 'batchrunner export squares.jsonl -o squares.csv'
 run "cut -d, -f 1-6,11 squares.csv | sed -n '1,3p;41,43p'"
 
