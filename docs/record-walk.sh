@@ -18,7 +18,7 @@ wait_for() { # until the last line on the screen matches $1, at most a minute
 }
 run() { typed "$1"; wait_for '^\$$'; }
 
-"${tmux[@]}" new-session -d -s walk -x 124 -y 200 -c "$home" \
+"${tmux[@]}" new-session -d -s walk -x 112 -y 200 -c "$home" \
   "env -i HOME=$home PATH=$root/.venv/bin:/usr/bin:/bin TERM=screen LANG=C.UTF-8 PS1='\$ ' bash --norc --noprofile"
 wait_for '^\$$'
 run 'for i in {1..40}; do echo "\"What is $i times $i?\""; done > squares.jsonl'
@@ -32,7 +32,7 @@ run 'echo $?'
 run 'batchrunner status squares.jsonl'
 run 'batchrunner resume squares.jsonl'
 run 'batchrunner errors squares.jsonl'
-run 'batchrunner retry squares.jsonl --class truncated --accept truncated -y'
+run 'batchrunner retry squares.jsonl --class truncated --accept truncated --yes'
 run 'batchrunner export squares.jsonl -o squares.csv'
 run "cut -d, -f 1-6,11 squares.csv | sed -n '1,3p;41,43p'"
 
