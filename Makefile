@@ -28,7 +28,7 @@ check: $(STAMP) ## Lint, format and type checks
 	$(BIN)/mypy
 
 pytest: $(STAMP) ## The tests alone
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 test: check pytest ## Set up and run every check
 
