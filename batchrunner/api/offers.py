@@ -7,6 +7,7 @@ from typing import Any
 import anthropic
 import httpx2
 
+from batchrunner.api.classify import classify_error
 from batchrunner.api.redact import one_line
 from batchrunner.errors import HaltError
 
@@ -44,7 +45,9 @@ async def offered_models(client: Any, secrets: Iterable[str] = ()) -> list[Offer
             raw = await asking.list(limit=_PAGE, after_id=after, timeout=_TIMEOUT_S)
             page = await raw.json()
         except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as refused:
-            raise HaltError(f"The endpoint does not take the credential: {_said(refused, secrets)}") from refused
+            answer = refused.response
+            said = classify_error(answer.status_code, answer.headers, answer.content, secrets=tuple(secrets)).message
+            raise HaltError(f"The endpoint does not take the credential: {said}") from refused
         except anthropic.APIStatusError as refused:
             return f"it answers HTTP {refused.status_code}"
         except anthropic.APIConnectionError as broken:
