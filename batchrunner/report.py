@@ -141,7 +141,8 @@ def _next(report: Report, name: str) -> list[str]:
     totals, job = report.totals, shlex.quote(name)
     steps = []
     if totals.pending:
-        steps.append(f"batchrunner resume {job}    # goes on with the {totals.pending:,} pending")
+        mended = "once that is mended, " if report.ending == "halted" else ""
+        steps.append(f"batchrunner resume {job}    # {mended}goes on with the {totals.pending:,} pending")
     if totals.failed:
         steps.append(f"batchrunner errors {job}    # what failed, and the command that mends it")
     if totals.succeeded:

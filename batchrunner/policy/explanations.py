@@ -53,7 +53,7 @@ EXPLANATIONS: Mapping[ErrorClass, Explanation] = {
         (
             "`batchrunner models` lists what the endpoint offers.",
             "Is the name spelt as listed? Bedrock, Vertex and gateways have names of their own; old models are retired.",
-            "`batchrunner retry JOBFILE --all --set model=MODEL` sends failed lines with another one.",
+            "`batchrunner run JOBFILE --model MODEL` sends them to another one; correct lines that name theirs themselves.",
         ),
     ),
     ErrorClass.INVALID: Explanation(
