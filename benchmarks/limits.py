@@ -83,7 +83,10 @@ SCENARIOS = {
         Limits(Rate(600, 10.0), burst=True),
     ),
     "tokens": Scenario(
-        "800,000 output tokens a minute", f"{_LONG},otpm=800000,bucket_s=10", 3000, Limits(otpm=800_000)
+        "800,000 output tokens a minute, from a cold start",
+        f"{_LONG},otpm=800000,bucket_s=10",
+        3000,
+        Limits(otpm=800_000),
     ),
     "outage": Scenario("20 s of outage", f"{_SLOW},rpm=4000,bucket_s=10,outage=15..35", 3000, _RPM),
     "poison": Scenario(

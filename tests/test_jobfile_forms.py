@@ -150,6 +150,7 @@ def test_the_fingerprint_is_that_of_the_packed_file() -> None:
         (gzip.compress(gzip.compress(b'"a"\n')), "packed by gzip twice"),
         (gzip.compress('"a"\n'.encode("utf-16")), "UTF-16"),
     ],
+    ids=["cut short", "a false sum", "something behind it", "packed twice", "UTF-16 inside"],
 )
 def test_damaged_and_doubly_packed_files_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(InputError, match=message):

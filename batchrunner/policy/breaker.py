@@ -13,7 +13,8 @@ OUTAGE = frozenset(
 
 #: It opens when so many of the latest outcomes, and at least this share of them, within so many seconds are failures.
 _FAILURES = 10
-_SHARE = 0.5
+# Answers to what was sent before go on coming as fast as failures do: half of the outcomes is all that they become.
+_SHARE = 0.45
 _LATEST = 50
 _SPAN_S = 10.0
 #: Or, in a lane with fewer outcomes than that, when so many in a row, of different requests, are.
