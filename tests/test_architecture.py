@@ -26,6 +26,8 @@ LEVELS = (
     {"keeping"},
     {"assembly"},
     {"report", "retuning"},
+    {"shift"},
+    {"session"},
     {"runner", "streaming", "threaded", "wishes"},
     {"cli", "library"},
     {"__main__", "__init__"},
@@ -46,7 +48,7 @@ LIBRARIES = {
     "jsonschema": {"policy"},
     "referencing": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"store", "runner", "assembly", "loading", "preflight"},
+    "sqlite3": {"store", "runner", "session", "shift", "assembly", "loading", "preflight"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }
