@@ -53,7 +53,8 @@ def test_a_purse_is_overdrawn_by_no_more_than_the_calls_cost_beyond_what_was_hel
 ) -> None:
     """Whatever the order of sends and answers; and as long as nothing costs more than was held, it is not at all."""
     rng = random.Random(seed)
-    purse, flying, beyond = Purse(cap_usd), [], 0.0
+    flying: list[float] = []
+    purse, beyond = Purse(cap_usd), 0.0
     for _ in range(300):
         need = rng.uniform(0, cap_usd / 10)
         if len(flying) < slots and purse.fits(need):
