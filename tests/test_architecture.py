@@ -20,7 +20,7 @@ LEVELS = (
     {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
-    {"endings"},
+    {"endings", "keywords"},
     {"definition", "endpoints"},
     {"dispatcher", "preflight", "holding", "destinations", "doctor"},
     {"keeping"},
