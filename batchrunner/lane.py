@@ -235,6 +235,7 @@ class Ticket:
     lane: Lane
     admission: Admission
     berth: Berth
+    held_usd: float = 0.0  #: What is set aside for it of `--max-cost`.
 
     def mark_sent(self) -> None:
         """The request is on the wire."""

@@ -29,6 +29,7 @@ from batchrunner.store.changes import RunEnded, begin_run, last_endpoints
 from batchrunner.store.files import check_place
 from batchrunner.store.queue import Queue
 from batchrunner.store.selection import Totals, totals
+from batchrunner.store.spending import spent_usd
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -61,7 +62,9 @@ class Shift:
                 banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
             )
             async with writer.running():
-                dispatcher = assemble(self._means, way, queue, writer, run_id=run_id, sent_before=sent_before)
+                dispatcher = assemble(
+                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, spent_usd=spent_usd(conn)
+                )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))
                 try:
