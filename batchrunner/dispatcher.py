@@ -178,7 +178,7 @@ class Dispatcher:
                 self._start(lane, berth)
             else:
                 # And then ask everything again: the gate may have closed, a retry may be due.
-                with self._waiting(lane, Reason.CONCURRENCY):
+                with self._waiting(lane, Reason.SILENCE if berth.limiter.silence.is_open else Reason.CONCURRENCY):
                     await self.slots.freed()
 
     @contextlib.contextmanager
