@@ -18,6 +18,7 @@ from batchrunner.report import Job, Report
 from batchrunner.retuning import Listener
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
+from batchrunner.store.adoption import adopt_found
 from batchrunner.store.changes import recover
 from batchrunner.store.files import check_place, open_reader, owned
 from batchrunner.store.owner import owner_connection
@@ -79,6 +80,8 @@ class Session:
             raise UsageError(
                 f"{self._job.store} has no job file in it yet, or not all of it; `batchrunner run` reads it."
             )
+        for adopted in adopt_found(conn, self._job.store):  # before it is taken for lost, and paid for again
+            self._reporter.note(adopted.words)
         recover(conn)
         claim_for(conn, simulated=self._is_simulated, store=self._job.store)
 

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     RAMP = "ramp"
     OUTAGE = "outage"
     PAUSED = "pause"  #: The user's own.
+    STORE = "the store"  #: It cannot be written.
     CONSUMER = "consumer"  #: A Python program that takes results as they settle.
     RETRIES = "retries"  #: Nothing but retries is left, and none of them is due.
 
