@@ -4,10 +4,11 @@ import json
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from batchrunner.audience import Audience
+from batchrunner.bounds import Bounds
 from batchrunner.clock import Clock, stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.endpoint import Way
@@ -16,6 +17,7 @@ from batchrunner.lane import Berth, Lane, monotonic_of
 from batchrunner.limiter import Limiter
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
+from batchrunner.policy.last_start import LastStart
 from batchrunner.settings import RunSettings
 from batchrunner.slots import Slots
 from batchrunner.store.minutes import Pool, recent_sends
@@ -28,7 +30,7 @@ _PERIOD_S = 60.0
 _WAY_OUT_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Means:
     """What a run works with, whatever it works on."""
 
@@ -36,6 +38,16 @@ class Means:
     clock: Clock
     rng: random.Random
     audience: Audience
+    began: float = field(init=False)  #: Monotonic: when the command did.
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.monotonic()
+
+    @property
+    def last_start(self) -> LastStart | None:
+        """When to send the last request, where the user has set an end."""
+        duration_s = self.settings.caps.max_duration_s
+        return None if duration_s is None else LastStart(self.began, duration_s)
 
 
 def assemble(
@@ -75,6 +87,7 @@ def assemble(
         run_id=run_id,
         audience=means.audience,
         halt_at=settings.halt,
+        bounds=Bounds(last_start=means.last_start),
     )
 
 

@@ -10,6 +10,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner.audience import Audience, Nobody
+from batchrunner.bounds import Bounds
 from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
 from batchrunner.endings import Endings
@@ -43,8 +44,10 @@ class Dispatcher:
         run_id: int,
         audience: Audience | None = None,
         halt_at: HaltAt | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.counts = Counts()
+        self.bounds = bounds or Bounds()
         self.slots = slots
         self.endings = Endings(lanes, halt_at)
         self._queue = queue
@@ -240,6 +243,7 @@ class Dispatcher:
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
+        self.bounds.settled(ticket, now)
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
         if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
             lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once

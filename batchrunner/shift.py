@@ -75,7 +75,7 @@ class Shift:
                 finally:
                     dispatcher.give_back()
                     keeper.write_minutes()
-                    self._end(dispatcher, writer, run_id, keeper.began_at)
+                    self._end(dispatcher, writer, run_id, keeper, before)
             writer.check()  # waiters that were cancelled have not heard of it
 
     def _writer(self, conn: sqlite3.Connection, run_id: int) -> Writer:
@@ -142,12 +142,12 @@ class Shift:
         settings = {**self._means.settings.as_record(), **record}
         return begin_run(conn, run, settings, stamp(now + timedelta(seconds=_LATEST_DUE_S)))
 
-    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, began_at: float) -> None:
+    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, keeper: Keeper, before: Totals) -> None:
         report = self._report
         report.counts = dispatcher.counts
         report.endpoints = dispatcher.endpoints_record()
         now = self._means.clock.monotonic()
-        report.waits = waits_told(dispatcher.lanes, now, now - began_at)
+        report.waits = waits_told(dispatcher.lanes, now, now - keeper.began_at)
         if report.reason is not None:
             pass
         elif dispatcher.endings.halts:
@@ -157,6 +157,8 @@ class Shift:
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.endings.given_up:
             report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
+        elif dispatcher.endings.ran_out is not None and before.pending > report.counts.succeeded + report.counts.failed:
+            report.ending, report.reason = "stopped", dispatcher.endings.ran_out
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 
 
