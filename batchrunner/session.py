@@ -20,8 +20,9 @@ from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
 from batchrunner.store.adoption import adopt_found
 from batchrunner.store.changes import recover
-from batchrunner.store.files import check_place, open_reader, owned
+from batchrunner.store.files import open_reader, owned
 from batchrunner.store.owner import owner_connection
+from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
@@ -90,7 +91,7 @@ class Session:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = self._job.store.stat()
+        place = Place(self._job.store)
         with contextlib.closing(open_reader(self._job.store)) as reading:
             settings = self._means.settings
             choosing = partial(
@@ -102,7 +103,7 @@ class Session:
                     self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report, place
                 )
                 await shift.work(conn, queue, listener)
-            check_place(self._job.store, place)
+            place.check()
             self._report.totals = queue.totals()
 
     def _conclude(self) -> None:

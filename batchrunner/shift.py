@@ -26,7 +26,7 @@ from batchrunner.report import Job, Report, banner
 from batchrunner.retuning import Listener, Sending
 from batchrunner.stopping import Stopper
 from batchrunner.store.changes import RunEnded, begin_run, last_endpoints, run_identity
-from batchrunner.store.files import check_place
+from batchrunner.store.place import Place, concerns
 from batchrunner.store.queue import Queue
 from batchrunner.store.rescue import Rescue
 from batchrunner.store.selection import Totals, totals
@@ -46,7 +46,7 @@ class Shift:
     _reporter: Reporter
     _stopper: Stopper
     _report: Report
-    _place: os.stat_result  #: The store that was opened, wherever its name leads by now.
+    _place: Place
 
     async def work(self, conn: sqlite3.Connection, queue: Queue, listener: Listener) -> None:
         """Send until everything of *queue* is final, something halts the run, or the user stops it."""
@@ -60,6 +60,8 @@ class Shift:
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
             )
+            for concern in concerns(self._job.store, before.pending):
+                self._reporter.note(concern)
             writer = self._writer(conn, run_id)
             async with writer.running():
                 dispatcher = assemble(self._means, way, queue, writer, run_id=run_id, sent_before=sent_before)
@@ -71,6 +73,7 @@ class Shift:
                     is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
                     self._report.ending = "interrupted" if is_cancelled else "failed"
                     self._report.reason = type(error).__name__
+                    writer.hurry(self._means.settings.stopping.drain_sigterm_s)
                     raise
                 finally:
                     dispatcher.give_back()
@@ -93,7 +96,7 @@ class Shift:
             run_id,
             clock=self._means.clock,
             note=self._reporter.note,
-            check_place=partial(check_place, self._job.store, self._place),
+            check_place=self._place.check,
             renew=way.sender.renew,
             max_outage_s=self._means.settings.max_outage_s,
         )
