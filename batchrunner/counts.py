@@ -1,7 +1,7 @@
 """What a run has done so far."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Retry, Settlement, Success
 
@@ -19,6 +19,11 @@ class Counts:
     input_tokens: int = 0
     output_tokens: int = 0
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Return what both have done."""
+        names = (field.name for field in fields(self))
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def add(self, settlement: Settlement) -> None:
         """Count one settlement."""

@@ -92,19 +92,41 @@ class Session:
 
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
         place = Place(self._job.store)
+        if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
+            await self._send(self._means, conn, listener, place)
+
+    async def _send(self, means: Means, conn: sqlite3.Connection, listener: Listener, place: Place) -> None:
         with contextlib.closing(open_reader(self._job.store)) as reading:
-            settings = self._means.settings
-            choosing = partial(
-                Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
-            )
-            queue = await to_thread.run_sync(choosing)
+            queue = await _queue(reading, means.settings)
             if queue.model_classes() and queue.totals().pending:
-                shift = Shift(
-                    self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report, place
-                )
+                shift = Shift(self._job, means, self._endpoints, self._reporter, self._stopper, self._report, place)
                 await shift.work(conn, queue, listener)
             place.check()
             self._report.totals = queue.totals()
+
+    async def _is_well_piloted(self, pilot: Pilot, conn: sqlite3.Connection, listener: Listener, place: Place) -> bool:
+        """Send the sample, and return whether to send the rest; if not, the report says why."""
+        settings = self._means.settings
+        sample = min(pilot.size, settings.sampling.sample or pilot.size)
+        means = copy(self._means)
+        means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample))
+        await self._send(means, conn, listener, place)
+        is_over = self._report.ending != "finished"
+        with contextlib.closing(open_reader(self._job.store)) as reading:
+            piloted = await _queue(reading, means.settings)
+            projection = await to_thread.run_sync(project_run, reading, piloted, settings)
+            self._report.totals = (await _queue(reading, settings)).totals()
+        if is_over or not self._report.totals.pending:
+            return not is_over
+        self._report.projection = projection
+        if await pilot.agrees(projection, self._stopper.wished):
+            return True
+        if self._stopper.stopped():
+            self._report.ending = "interrupted"
+        else:
+            self._report.ending = "stopped"
+            self._report.reason = "The pilot is over (--pilot). The same command with -y sends the rest."
+        return False
 
     def _conclude(self) -> None:
         report = self._report
@@ -123,3 +145,8 @@ class Session:
         self._report.reason = "The job file was not read to its end; nothing was sent."
         self._report.exit_code = self._stopper.code or Exit.INTERRUPTED
         return self._report
+
+
+async def _queue(reading: sqlite3.Connection, settings: RunSettings) -> Queue:
+    choosing = partial(Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling)
+    return await to_thread.run_sync(choosing)

@@ -150,7 +150,8 @@ class Shift:
 
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, keeper: Keeper, before: Totals) -> None:
         report = self._report
-        report.counts = dispatcher.counts
+        counts = dispatcher.counts
+        report.counts = report.counts.plus(counts)
         report.endpoints = dispatcher.endpoints_record()
         now = self._means.clock.monotonic()
         report.waits = waits_told(dispatcher.lanes, now, now - keeper.began_at)
@@ -163,7 +164,7 @@ class Shift:
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.endings.given_up:
             report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
-        elif dispatcher.endings.ran_out is not None and before.pending > report.counts.succeeded + report.counts.failed:
+        elif dispatcher.endings.ran_out is not None and before.pending > counts.succeeded + counts.failed:
             report.ending, report.reason = "stopped", dispatcher.endings.ran_out
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 
