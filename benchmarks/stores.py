@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchrunner.clock import SystemClock
@@ -13,7 +14,8 @@ from batchrunner.store.repeats import recount
 from batchrunner.store.transactions import transaction
 
 MODEL = "claude-haiku-4-5"
-_AT_ONCE = 1_000
+_AT_ONCE = 2_000
+_FINISHED_AT_ONCE = 50_000
 
 # What a run would have written, with an answer of some 200 characters. The instants are long past.
 _SETTLED = (
@@ -59,28 +61,26 @@ class Generated:
         self._made = 0
 
     def read(self, _size: int, /) -> bytes:
-        """Return the next thousand lines; nothing at the end."""
+        """Return the next two thousand lines; nothing at the end."""
         first = self._made
         self._made = min(self._count, first + _AT_ONCE)
         return "".join(map(line, range(first, self._made))).encode()
 
 
+@dataclass(frozen=True, slots=True)
 class GeneratedSource(Source):
     """A job file that is not there: its lines are made while they are read."""
 
-    __slots__ = ()
-    count = 0
-
-    @classmethod
-    def of(cls, count: int) -> "GeneratedSource":
-        """Return one of *count* lines."""
-        kind = type("Counted", (cls,), {"__slots__": (), "count": count})
-        made: GeneratedSource = kind(Path("generated.jsonl"), Defaults(max_tokens=1024))
-        return made
+    count: int = 0
 
     def lines(self) -> LineReader:
         """Return the lines, not yet made."""
         return open_lines(Generated(self.count), Format.JSONL, self.name, None)
+
+
+def generated(count: int) -> GeneratedSource:
+    """Return a source of *count* lines."""
+    return GeneratedSource(Path("generated.jsonl"), Defaults(max_tokens=1024), count=count)
 
 
 def write_lines(path: Path, count: int) -> None:
@@ -108,10 +108,11 @@ def take_in(conn: sqlite3.Connection, path: Path) -> None:
 
 
 def finish(conn: sqlite3.Connection, first: int, last: int, settings: str = '{"endpoint": "simulator"}') -> None:
-    """Answer the pending requests from *first* to *last*, by their order of arrival, in a run that was long ago."""
-    span = {"first": first, "last": last}
+    """Answer the requests from *first* to *last*, by their order of arrival, none of which was tried, in a run long ago."""
+    for begin in range(first, last + 1, _FINISHED_AT_ONCE):
+        with transaction(conn) as cursor:
+            for statement in _SETTLED:
+                cursor.execute(statement, {"first": begin, "last": min(last, begin + _FINISHED_AT_ONCE - 1)})
     with transaction(conn) as cursor:
-        for statement in _SETTLED:
-            cursor.execute(statement, span)
         cursor.execute(_RUN, {"settings": settings})
         recount(cursor)
