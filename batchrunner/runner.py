@@ -109,7 +109,8 @@ class _Session:
         started = self._clock.monotonic()
         self._report.simulated = self._is_simulated
         store = self._job.store
-        with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
+        opening = partial(owner_connection, durability=self._job.durability, note=self._reporter.note)
+        with owned(store) as name, opening(store) as conn:
             listener = Listener(store, name, self._stopper, self._clock, self._reporter.note)
             async with listener.listening() as self._listener:
                 self._prepare(conn)

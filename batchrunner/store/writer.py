@@ -13,6 +13,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner.errors import StoreError
+from batchrunner.failpoints import Point, reach
 from batchrunner.store.transactions import transaction
 
 #: While the disk refuses, a group is tried again so often (seconds), for so long.
@@ -154,3 +155,5 @@ def _write(conn: sqlite3.Connection, changes: Sequence[Change]) -> None:
     with transaction(conn) as cursor:
         for change in changes:
             change.write(cursor)
+        reach(Point.IN_TRANSACTION)
+    reach(Point.COMMITTED)
