@@ -21,6 +21,7 @@ class Reason(StrEnum):
     RAMP = "ramp"
     OUTAGE = "outage"
     SILENCE = "any answer"  #: Nothing comes back at all.
+    COST = "cap on cost"  #: What is in flight may use up the rest of it.
     PAUSED = "pause"  #: The user's own.
     CONSUMER = "consumer"  #: A Python program that takes results as they settle.
     RETRIES = "retries"  #: Nothing but retries is left, and none of them is due.

@@ -13,6 +13,7 @@ from typing import Any, Self
 MESSAGES_PATH = "/v1/messages"
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,11 @@ class Arrival:
     accepted: bool = False  #: Passed the limits.
     paid: bool = False  #: The answer is produced and billed, whether it arrives or not.
     model: str = ""
-    input_tokens: int = 0
+    input_tokens: int = 0  #: Neither read from the cache nor written to it.
     output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,12 @@ class Summary:
     paid_more_than_once: Mapping[str, int]  #: Body -> number of paid answers, where there were several.
     statuses: Mapping[int, int]
     actions: Mapping[str, int]
-    input_tokens: int  #: Of paid answers.
+    input_tokens: int  #: Of paid answers, outside of the cache.
     output_tokens: int
+    cache_reads: int  #: Paid answers that read something of the cache.
+    cache_writes: int
+    cache_read_tokens: int
+    cache_write_tokens: int  #: For whatever time.
 
 
 class Ledger:
@@ -106,6 +114,8 @@ class Ledger:
             "input_tokens": arrival.input_tokens,
             "output_tokens": arrival.output_tokens,
         }
+        if arrival.cache_read_tokens or _written(arrival):
+            facts |= {name: getattr(arrival, name) for name in _CACHED}
         self._write("end", arrival, now, facts)
 
     def summary(self) -> Summary:
@@ -123,6 +133,10 @@ class Ledger:
             actions=dict(self._actions),
             input_tokens=counts["input_tokens"],
             output_tokens=counts["output_tokens"],
+            cache_reads=counts["cache_reads"],
+            cache_writes=counts["cache_writes"],
+            cache_read_tokens=counts["cache_read_tokens"],
+            cache_write_tokens=counts["cache_write_tokens"],
         )
 
     def max_in_window(self, period_s: float) -> int:
@@ -172,6 +186,10 @@ class Ledger:
             self._counts["undelivered"] += not delivered
             self._counts["input_tokens"] += arrival.input_tokens
             self._counts["output_tokens"] += arrival.output_tokens
+            self._counts["cache_reads"] += arrival.cache_read_tokens > 0
+            self._counts["cache_writes"] += _written(arrival) > 0
+            self._counts["cache_read_tokens"] += arrival.cache_read_tokens
+            self._counts["cache_write_tokens"] += _written(arrival)
 
     def _write(self, event: str, arrival: Arrival, now: float, facts: Mapping[str, Any]) -> None:
         if self._file is None:
@@ -190,6 +208,10 @@ class Ledger:
             **facts,
         }
         self._file.write(_ENCODER.encode(line).encode() + b"\n")
+
+
+def _written(arrival: Arrival) -> int:
+    return arrival.cache_write_5m_tokens + arrival.cache_write_1h_tokens
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -46,6 +46,7 @@ class SimulatorSettings:
     reserve_output: bool = False  #: Output counts as `max_tokens` from admission to end, not as it is produced.
     tenant: Tenant | None = None  #: Somebody else on the same limits, of whom only `remaining` and `reset` tell.
     accelerate_s: float | None = None  #: With traffic the rates climb from a tenth to the whole in so many seconds.
+    cache: bool = True  #: Prompts are cached as `cache_control` asks; some gateways ignore it.
     limit_headers: bool = True  #: Send `anthropic-ratelimit-*`; gateways often leave them out.
     faults: Mapping[str, float] = field(default_factory=dict)  #: Name -> probability for an arrival.
     retry_after_s: float = 1.0  #: Sent with the faults `429` and `429_ramp`.
@@ -205,6 +206,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "output_limit": ("reserve_output", _charging),
     "tenant": ("tenant", _tenant),
     "accelerate": ("accelerate_s", _positive),
+    "cache": ("cache", _switch),
     "headers": ("limit_headers", _switch),
     "retry_after": ("retry_after_s", _number),
     "seed": ("seed", _whole),
