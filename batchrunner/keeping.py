@@ -132,6 +132,7 @@ class Keeper:
                 self._wake_up(now, slept_s)
             for watched in self._watched:
                 self._look(watched, now)
+            self._mind_time(now)
             self._tell_given_up()
             self._dispatcher.slots.nudge()
 
@@ -164,6 +165,14 @@ class Keeper:
                 f"Nothing was answered for {duration(now - since)} (--max-outage). Look at the endpoint's status, then "
                 "run the same command again.",
             )
+
+    def _mind_time(self, now: float) -> None:
+        endings = self._dispatcher.endings
+        if endings.ran_out is None and any(lane.has_more for lane in self._dispatcher.lanes):
+            why = self._dispatcher.bounds.time_is_up(now)
+            if why is not None:
+                endings.run_out(why)
+                self._note("the time is nearly up (--max-duration): nothing more is sent, what is in flight finishes")
 
     def _tell_limit(self, watched: _Watched) -> None:
         """Say once when the endpoint permits less than the user wants."""

@@ -147,6 +147,11 @@ class Lane:
         return self.is_through or self.scope.cancel_called
 
     @property
+    def has_more(self) -> bool:
+        """Whether it may have something more to send, now or later."""
+        return bool(self.due) or (not self.has_ended and (self._fresh or self._next_due_at is not None))
+
+    @property
     def is_alone(self) -> bool:
         """Whether one request in hand is all that the lane has left."""
         return len(self._in_hand) == 1 and not self._fresh and self._next_due_at is None
@@ -230,6 +235,7 @@ class Ticket:
     lane: Lane
     admission: Admission
     berth: Berth
+    held_usd: float = 0.0  #: What is set aside for it of `--max-cost`.
 
     def mark_sent(self) -> None:
         """The request is on the wire."""
