@@ -13,7 +13,7 @@ from unittest.mock import patch
 import anyio
 import anyio.lowlevel
 
-from batchrunner import runner
+from batchrunner import runner, shift
 from batchrunner.api.sender import Senders
 from batchrunner.audience import Nobody
 from batchrunner.endpoint import Endpoint, Way
@@ -109,7 +109,7 @@ def without_wire(store: Path, requests: int) -> Stretch:
     async def opened(_: object, concurrency: int, **__: object) -> AsyncIterator[Way]:
         yield Way(Senders(None, _Instant(), _Instant()), True, {"endpoint": "simulator"}, concurrency)
 
-    with patch.object(runner, "opened", opened):
+    with patch.object(shift, "opened", opened):
         return _stretch(Job(store, None), Endpoint(), requests)
 
 
