@@ -43,6 +43,7 @@ class Stretch:
 
     requests: int
     loaded_at: float = 0.0  #: The job file was in the store.
+    loaded_cpu_s: float = 0.0  #: What that took of the processor.
     began_at: float = 0.0  #: The first request was final, from here on:
     ended_at: float = 0.0
     cpu_s: float = 0.0
@@ -92,9 +93,11 @@ class _Noting(Silent):
     def __init__(self, stretch: Stretch) -> None:
         super().__init__(notes=False)
         self._stretch = stretch
+        self._cpu_s = time.process_time()
 
     def stop(self) -> None:
-        self._stretch.loaded_at = self._stretch.loaded_at or time.monotonic()
+        if not self._stretch.loaded_at:
+            self._stretch.loaded_at, self._stretch.loaded_cpu_s = time.monotonic(), time.process_time() - self._cpu_s
 
 
 def over_the_wire(store: Path, source: Source | None, url: str, requests: int) -> Stretch:
