@@ -188,6 +188,7 @@ def remove(store: Path) -> None:
 def close_owner(conn: sqlite3.Connection) -> None:
     """End the owner's connection: planner statistics renewed, the write-ahead log folded into the file."""
     with contextlib.suppress(sqlite3.OperationalError):  # a reader may hold the log: the next run folds it
+        conn.execute("PRAGMA analysis_limit = 400")  # otherwise it may read whole indexes, of ten million rows too
         conn.execute("PRAGMA optimize")
         reach(Point.CHECKPOINT)
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
