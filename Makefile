@@ -32,10 +32,11 @@ pytest: $(STAMP) ## The tests alone
 
 test: check pytest ## Set up and run every check
 
-bench: $(STAMP) ## Measure the import of lines, the loop and `errors`, against yardsticks
-	$(BIN)/python benchmarks/import_lines.py
+# Each prints a table beside its yardstick; without --short it does the long form (docs/performance.md).
+BENCHMARKS := import_lines export_rows resume errors claims full_store
+bench: $(STAMP) ## Measure everything in the short form, each beside its yardstick
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --short || exit 1; done
 	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/errors.py
 
 docs: $(STAMP) ## Renew the parts of docs/errors.md that are generated from the data
 	$(BIN)/python docs/errors_page.py
