@@ -16,16 +16,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"model", "errors", "clock", "audience", "slots", "failpoints"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
-    {"settings", "advice", "catalogue", "endpoint_words"},
+    {"settings", "advice", "catalogue", "endpoint_words", "prices"},
     {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
-    {"endings"},
-    {"definition", "endpoints"},
+    {"endings", "keywords", "till"},
+    {"definition", "endpoints", "bounds"},
     {"dispatcher", "preflight", "holding", "destinations", "doctor"},
     {"keeping"},
     {"assembly"},
     {"report", "retuning"},
+    {"shift"},
+    {"session"},
     {"runner", "streaming", "threaded", "wishes"},
     {"cli", "library"},
     {"__main__", "__init__"},
@@ -46,7 +48,8 @@ LIBRARIES = {
     "jsonschema": {"policy"},
     "referencing": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"store", "runner", "assembly", "loading", "preflight"},
+    "sqlite3": {"store", "runner", "session", "shift", "assembly", "loading", "preflight"},
+    "genai_prices": {"prices"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }
@@ -54,12 +57,24 @@ LIBRARIES = {
 SINGLE = {
     "aiolimiter": "limiter.py",
     "backoff": "policy/retry.py",
+    "genai_prices": "prices/package.py",
     "jsonschema": "policy/schemas.py",
     "tqdm": "progress.py",
 }
 
 #: What reading verbs must not load: they start in a fraction of a second.
-HEAVY = {"anthropic", "httpx2", "aiohttp", "anyio", "asyncio", "tqdm", "aiolimiter", "pydantic", "jsonschema"}
+HEAVY = {
+    "anthropic",
+    "httpx2",
+    "aiohttp",
+    "anyio",
+    "asyncio",
+    "tqdm",
+    "aiolimiter",
+    "pydantic",
+    "jsonschema",
+    "genai_prices",
+}
 
 
 def room(path: Path) -> str:

@@ -178,17 +178,6 @@ def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def check_place(store: Path, opened: os.stat_result | None) -> None:
-    """Raise `StoreError` unless *store* is still the file that was *opened*: what is written goes there alone."""
-    with contextlib.suppress(OSError):
-        if opened is None or os.path.samestat(store.stat(), opened):
-            return
-    raise StoreError(
-        f"{store} was removed, moved or replaced while the run wrote to it. Answers go to the file that was opened: "
-        "put it back under its name if it was moved, then run the same command again."
-    )
-
-
 def remove(store: Path) -> None:
     """Remove a store in which there is nothing, with all that SQLite put beside it. Its connection is closed."""
     for path in (_wal(store), beside(store, "-shm"), store):
