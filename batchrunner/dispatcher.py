@@ -173,6 +173,7 @@ class Dispatcher:
 
     def _unstart(self, ticket: Ticket) -> None:
         ticket.admission.close()
+        self.bounds.given_back(ticket)
         self._writer.submit(Unstarted(ticket.attempt))
 
     async def _dispatch(self, lane: Lane) -> None:
@@ -195,12 +196,20 @@ class Dispatcher:
                 continue
             if not await lane.ready() or self.is_paused or not self._writer.is_steady:
                 continue
-            if self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room():
+            if not (self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room()):
+                await self._wait_for_slots(lane, berth.limiter.fullness)
+            elif (refusal := self.bounds.refusal(lane.due[0], berth.index)) is None:
                 self._start(lane, berth)
+            elif refusal.is_final:
+                self.endings.run_out(refusal.reason, lane)
+                return
             else:
-                # And then ask everything again: the gate may have closed, a retry may be due.
-                with self._waiting(lane, Reason.CONCURRENCY):
-                    await self.slots.freed()
+                await self._wait_for_slots(lane, Reason.COST)
+
+    async def _wait_for_slots(self, lane: Lane, reason: Reason) -> None:
+        """Wait until one is freed. Then everything is to be asked again: the gate may have closed, a retry may be due."""
+        with self._waiting(lane, reason):
+            await self.slots.freed()
 
     @contextlib.contextmanager
     def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:
@@ -234,6 +243,7 @@ class Dispatcher:
         if berth.index:
             attempt = replace(attempt, endpoint=berth.index)
         ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
+        self.bounds.start(ticket)
         self.slots.take()
         berth.in_flight += 1
         berth.standing.in_flight += 1
@@ -243,7 +253,7 @@ class Dispatcher:
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
-        self.bounds.settled(ticket, now)
+        self.bounds.settled(ticket, outcome, now)
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
         if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
             lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once

@@ -44,7 +44,8 @@ class Session:
         started = self._means.clock.monotonic()
         self._report.simulated = self._is_simulated
         store = self._job.store
-        with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
+        opening = partial(owner_connection, durability=self._job.durability, note=self._reporter.note)
+        with owned(store) as name, opening(store) as conn:
             listener = Listener(store, name, self._stopper, self._means.clock, self._reporter.note)
             async with listener.listening():
                 self._prepare(conn)

@@ -30,6 +30,7 @@ from batchrunner.store.place import Place, concerns
 from batchrunner.store.queue import Queue
 from batchrunner.store.rescue import Rescue
 from batchrunner.store.selection import Totals, totals
+from batchrunner.store.spending import spent_usd
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -64,7 +65,9 @@ class Shift:
                 self._reporter.note(concern)
             writer = self._writer(conn, run_id)
             async with writer.running():
-                dispatcher = assemble(self._means, way, queue, writer, run_id=run_id, sent_before=sent_before)
+                dispatcher = assemble(
+                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, spent_usd=spent_usd(conn)
+                )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))
                 try:

@@ -14,6 +14,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner.errors import StoreError
+from batchrunner.failpoints import Point, reach
 from batchrunner.store.refusal import Refusal, wait_for_locks
 from batchrunner.store.rescue import Rescue
 from batchrunner.store.transactions import transaction
@@ -208,3 +209,5 @@ def _write(conn: sqlite3.Connection, changes: Sequence[Change]) -> None:
     with transaction(conn) as cursor:
         for change in changes:
             change.write(cursor)
+        reach(Point.IN_TRANSACTION)
+    reach(Point.COMMITTED)
