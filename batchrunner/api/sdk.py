@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
+from batchrunner.api.bounded import bound
 from batchrunner.api.breaks import BROKEN, BodyTooLargeError, IdleError, credential_failure, failure_of, late
 from batchrunner.api.classify import classify_error, classify_message
 from batchrunner.api.deadline import CONNECT_S, GRACE_S, IDLE_S, deadline_s
@@ -135,6 +136,7 @@ class SdkSender:
     async def _final(self, stream: Any) -> Outcome:
         """Read a stream to its end."""
         response: httpx2.Response = stream.response
+        bound(response, self._body_cap_bytes)
         try:
             if any(kind in response.headers.get("content-type", "") for kind in ("json", "html")):
                 # The server does not stream: its answer is one body, which the SDK's reader would throw away.

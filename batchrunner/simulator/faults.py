@@ -164,7 +164,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "200_html": Fault("a web page instead of a message", raw=(HTML_TYPE, _UI)),
         "200_null": Fault("null instead of a message", raw=(JSON_TYPE, b"null")),
         "200_list": Fault("a list instead of a message", raw=(JSON_TYPE, b"[]")),
-        "200_shape": Fault("a message without content", raw=(JSON_TYPE, b'{"type":"message","content":null,"usage":{}}')),
+        "200_shape": Fault(
+            "a message without content", raw=(JSON_TYPE, b'{"type":"message","content":null,"usage":{}}')
+        ),
         "200_text": Fault("a text instead of a message", raw=("text/plain", b"It works!")),
         "200_error": Fault(
             "an error with status 200",
