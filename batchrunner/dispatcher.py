@@ -197,13 +197,7 @@ class Dispatcher:
             if not await lane.ready() or self.is_paused or not self._writer.is_steady:
                 continue
             if not (self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room()):
-<<<<<<< HEAD
-                await self._wait_for_slots(
-                    lane, Reason.SILENCE if berth.limiter.silence.is_open else Reason.CONCURRENCY
-                )
-=======
                 await self._wait_for_slots(lane, berth.limiter.fullness)
->>>>>>> main
             elif (refusal := self.bounds.refusal(lane.due[0], berth.index)) is None:
                 self._start(lane, berth)
             elif refusal.is_final:
