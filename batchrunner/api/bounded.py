@@ -1,6 +1,6 @@
 """How much of a stream is read: the SDK itself would read for ever, and takes time by the square for an event without end."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import httpx2
 
@@ -20,7 +20,7 @@ def bound(response: httpx2.Response, cap_bytes: int) -> None:
     read = response.aiter_bytes
     is_text = "text/event-stream" in response.headers.get("content-type", "")
 
-    async def bounded(chunk_size: int | None = None) -> AsyncIterator[bytes]:
+    async def bounded(chunk_size: int | None = None) -> AsyncGenerator[bytes, None]:
         size = event = 0
         before = b""
         async for chunk in read(chunk_size):

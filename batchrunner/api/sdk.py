@@ -197,11 +197,12 @@ def _is_stream(attempt: Attempt) -> bool:
 
 
 def _prepared(client: Any) -> Any:
-    """Return a copy of *client* that never retries, and notes each request just before it goes out."""
-    return client.with_options(max_retries=0, middleware=[*client.middleware, _note_sending])
+    """Return a copy of *client* that never retries or follows a redirect, and notes each request just before it goes out."""
+    return client.with_options(max_retries=0, middleware=[*client.middleware, _before_sending])
 
 
-async def _note_sending(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+async def _before_sending(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+    request.options.follow_redirects = False  # the prompt would go where nobody sent it
     note = NOTE_SENT.get()
     if note is not None:
         note()
