@@ -14,8 +14,8 @@ from batchrunner.model import ErrorClass, Failure
 class BodyTooLargeError(httpx2.TransportError):
     """The answer is larger than the cap. A transport error, so that the SDK passes it on."""
 
-    def __init__(self, cap_bytes: int) -> None:
-        super().__init__(f"the answer is larger than {cap_bytes:,} bytes")
+    def __init__(self, cap_bytes: int, what: str = "the answer") -> None:
+        super().__init__(f"{what} is larger than {cap_bytes:,} bytes")
 
 
 class IdleError(httpx2.ReadTimeout):
