@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from batchrunner.audience import Audience
 from batchrunner.clock import Clock, stamp
@@ -16,10 +17,12 @@ from batchrunner.lane import Berth, Lane, monotonic_of
 from batchrunner.limiter import Limiter
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
+from batchrunner.prices import Tag, Tariff
 from batchrunner.settings import RunSettings
 from batchrunner.slots import Slots
 from batchrunner.store.minutes import Pool, recent_sends
 from batchrunner.store.queue import Queue
+from batchrunner.store.spending import PriceKept
 from batchrunner.store.writer import Writer
 
 #: No limit of the API speaks of a longer period; the user's own may.
@@ -39,11 +42,19 @@ class Means:
 
 
 def assemble(
-    means: Means, way: Way, queue: Queue, writer: Writer, *, run_id: int, sent_before: Mapping[Pool, Sequence[str]]
+    means: Means,
+    way: Way,
+    queue: Queue,
+    writer: Writer,
+    *,
+    run_id: int,
+    sent_before: Mapping[Pool, Sequence[str]],
+    known_prices: Mapping[str, int],
 ) -> Dispatcher:
     """Return the dispatcher of a run with a lane for each model class that has something pending.
 
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
+    *known_prices*: what prices the store has already, as `spending.known_prices` found them.
     """
     settings, clock, rng = means.settings, means.clock, means.rng
     schema = None if settings.schema is None else json.dumps(settings.schema)
@@ -65,6 +76,9 @@ def assemble(
             instants = [min(now, monotonic_of(clock, at) + _WAY_OUT_S) for at in sent]
             berth.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
+    tariff = Tariff(
+        [(reached.name, reached.prices) for reached in way.reached], known=known_prices, keep=partial(_keep, writer)
+    )
     return Dispatcher(
         queue,
         writer,
@@ -74,8 +88,13 @@ def assemble(
         clock=clock,
         run_id=run_id,
         audience=means.audience,
+        tariff=tariff,
         halt_at=settings.halt,
     )
+
+
+def _keep(writer: Writer, tag: Tag) -> None:
+    writer.submit(PriceKept(tag.number, tag.model, tag.endpoint, tag.priced_at, tag.figures))
 
 
 def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[Pool, list[str]]:

@@ -21,6 +21,7 @@ from batchrunner.engines.live import LiveEngine
 from batchrunner.holding import held_by, waits_told
 from batchrunner.keeping import Keeper
 from batchrunner.loading import allowed_files
+from batchrunner.prices import load as load_prices
 from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
 from batchrunner.retuning import Listener, Sending
@@ -29,6 +30,7 @@ from batchrunner.store.changes import RunEnded, begin_run, last_endpoints
 from batchrunner.store.files import check_place
 from batchrunner.store.queue import Queue
 from batchrunner.store.selection import Totals, totals
+from batchrunner.store.spending import known_prices
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -55,13 +57,17 @@ class Shift:
         async with opened(self._endpoints, limits.cap, exactly=limits.concurrency is not None) as way:
             check_unchanged(last_endpoints(conn), way, self._endpoints, self._job.store)
             sent_before = await to_thread.run_sync(sends_before, conn, self._means.settings, self._means.clock)
+            known = known_prices(conn)
+            await to_thread.run_sync(load_prices)
             run_id = self._begin(conn, way.record)
             self._means.audience.began(run_id)
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
             )
             async with writer.running():
-                dispatcher = assemble(self._means, way, queue, writer, run_id=run_id, sent_before=sent_before)
+                dispatcher = assemble(
+                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, known_prices=known
+                )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))
                 try:

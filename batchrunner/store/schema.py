@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from batchrunner.model import State
 from batchrunner.store.groups import FILL
+from batchrunner.store.spending import THIRD
+from batchrunner.store.spending import VIEWS as SPENDING_VIEWS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -212,6 +214,13 @@ def migrate(db: "Database") -> None:
     def m002_second_schema(db: "Database") -> None:
         for statement in _SECOND:
             db.execute(statement)
+
+    @migrations()
+    def m003_third_schema(db: "Database") -> None:
+        for statement in THIRD:
+            db.execute(statement)
+        for name, select in SPENDING_VIEWS.items():
+            db.create_view(name, select)
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
