@@ -10,6 +10,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner.audience import Audience, Nobody
+from batchrunner.bounds import Bounds
 from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
 from batchrunner.endings import Endings
@@ -45,8 +46,10 @@ class Dispatcher:
         audience: Audience | None = None,
         tariff: Tariff,
         halt_at: HaltAt | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.counts = Counts()
+        self.bounds = bounds or Bounds()
         self.slots = slots
         self.endings = Endings(lanes, halt_at)
         self._queue = queue
@@ -158,6 +161,7 @@ class Dispatcher:
         self._started.clear()
         for ticket in waiting + [ticket for ticket in self._in_flight if ticket.admission.sent_at is None]:
             ticket.admission.close()
+            self.bounds.given_back(ticket)
             self._writer.submit(Unstarted(ticket.attempt))
 
     async def _dispatch(self, lane: Lane) -> None:
@@ -177,12 +181,22 @@ class Dispatcher:
                 continue
             if not await lane.ready() or self.is_paused:
                 continue
-            if self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room():
+            if not (self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room()):
+                await self._wait_for_slots(
+                    lane, Reason.SILENCE if berth.limiter.silence.is_open else Reason.CONCURRENCY
+                )
+            elif (refusal := self.bounds.refusal(lane.due[0], berth.index)) is None:
                 self._start(lane, berth)
+            elif refusal.is_final:
+                self.endings.run_out(refusal.reason, lane)
+                return
             else:
-                # And then ask everything again: the gate may have closed, a retry may be due.
-                with self._waiting(lane, Reason.CONCURRENCY):
-                    await self.slots.freed()
+                await self._wait_for_slots(lane, Reason.COST)
+
+    async def _wait_for_slots(self, lane: Lane, reason: Reason) -> None:
+        """Wait until one is freed. Then everything is to be asked again: the gate may have closed, a retry may be due."""
+        with self._waiting(lane, reason):
+            await self.slots.freed()
 
     @contextlib.contextmanager
     def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:
@@ -215,6 +229,7 @@ class Dispatcher:
         if berth.index:
             attempt = replace(attempt, endpoint=berth.index)
         ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
+        self.bounds.start(ticket)
         self.slots.take()
         berth.in_flight += 1
         berth.standing.in_flight += 1
@@ -225,6 +240,7 @@ class Dispatcher:
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
+        self.bounds.settled(ticket, outcome, now)
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
         if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
             lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once

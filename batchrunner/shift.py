@@ -30,7 +30,7 @@ from batchrunner.store.changes import RunEnded, begin_run, last_endpoints
 from batchrunner.store.files import check_place
 from batchrunner.store.queue import Queue
 from batchrunner.store.selection import Totals, totals
-from batchrunner.store.spending import known_prices
+from batchrunner.store.spending import known_prices, spent_usd
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -66,7 +66,14 @@ class Shift:
             )
             async with writer.running():
                 dispatcher = assemble(
-                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, known_prices=known
+                    self._means,
+                    way,
+                    queue,
+                    writer,
+                    run_id=run_id,
+                    sent_before=sent_before,
+                    spent_usd=spent_usd(conn),
+                    known_prices=known,
                 )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))
@@ -80,7 +87,7 @@ class Shift:
                 finally:
                     dispatcher.give_back()
                     keeper.write_minutes()
-                    self._end(dispatcher, writer, run_id, keeper.began_at)
+                    self._end(dispatcher, writer, run_id, keeper, before)
             writer.check()  # waiters that were cancelled have not heard of it
 
     def _keeper(self, dispatcher: Dispatcher, writer: Writer, run_id: int, way: Way) -> Keeper:
@@ -137,12 +144,12 @@ class Shift:
         settings = {**self._means.settings.as_record(), **record}
         return begin_run(conn, run, settings, stamp(now + timedelta(seconds=_LATEST_DUE_S)))
 
-    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, began_at: float) -> None:
+    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, keeper: Keeper, before: Totals) -> None:
         report = self._report
         report.counts = dispatcher.counts
         report.endpoints = dispatcher.endpoints_record()
         now = self._means.clock.monotonic()
-        report.waits = waits_told(dispatcher.lanes, now, now - began_at)
+        report.waits = waits_told(dispatcher.lanes, now, now - keeper.began_at)
         if report.reason is not None:
             pass
         elif dispatcher.endings.halts:
@@ -152,6 +159,8 @@ class Shift:
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.endings.given_up:
             report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
+        elif dispatcher.endings.ran_out is not None and before.pending > report.counts.succeeded + report.counts.failed:
+            report.ending, report.reason = "stopped", dispatcher.endings.ran_out
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 
 

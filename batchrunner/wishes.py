@@ -16,6 +16,7 @@ from batchrunner.errors import UsageError
 from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
+from batchrunner.policy.caps import Caps, parse_duration, parse_usd
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job
@@ -53,6 +54,7 @@ _GOES_ON = (
     "schema",
     "halt",
     "fail_on",
+    "max_cost",
 )
 
 
@@ -177,6 +179,10 @@ def _settings(options: Options) -> RunSettings:
         first=first,
         schema=read_schema(options.get("schema")),
         sampling=chosen(options),
+        caps=Caps(
+            parse_usd("max_cost", options.get("max_cost")),
+            parse_duration("max_duration", options.get("max_duration")),
+        ),
     )
 
 

@@ -62,6 +62,6 @@ async def engine_room(
             pools: dict[tuple[str, str | None], Sequence[str]] = {
                 (lane, None): instants for lane, instants in (sent_before or {}).items()
             }
-            dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=pools, known_prices={})
+            dispatcher = assemble(means, way, queue, writer, run_id=run_id, sent_before=pools)
             async with writer.running():
                 yield EngineRoom(conn, writer, dispatcher, run_id, clock, notes)

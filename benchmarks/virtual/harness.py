@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import anyio
 
-from batchrunner import runner
+from batchrunner import runner, shift
 from batchrunner.api.routes import Routes
 from batchrunner.api.sender import Senders
 from batchrunner.endpoint import Endpoint, Reached, Way
@@ -146,5 +146,5 @@ def _doors(servers: Sequence[VirtualServer]) -> Iterator[None]:
         conn.execute("PRAGMA synchronous = OFF")
         return conn
 
-    with patch.object(runner, "opened", opened), patch.object(owner, "open_owner", unflushed):
+    with patch.object(shift, "opened", opened), patch.object(owner, "open_owner", unflushed):
         yield
