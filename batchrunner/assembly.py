@@ -93,9 +93,6 @@ def assemble(
             instants = [min(now, monotonic_of(clock, at) + _WAY_OUT_S) for at in sent]
             berth.limiter.flow.begin(now, queue.totals().pending // len(lanes), instants)
     slots = Slots(way.connections)
-    tariff = Tariff(
-        [(reached.name, reached.prices) for reached in way.reached], known=known_prices, keep=partial(_keep, writer)
-    )
     return Dispatcher(
         queue,
         writer,
@@ -105,10 +102,15 @@ def assemble(
         clock=clock,
         run_id=run_id,
         audience=means.audience,
-        tariff=tariff,
+        tariff=_tariff(way, writer, known_prices),
         halt_at=settings.halt,
         bounds=Bounds(last_start=means.last_start, till=_till(means, way, spent_usd)),
     )
+
+
+def _tariff(way: Way, writer: Writer, known: Mapping[str, int] | None) -> Tariff:
+    endpoints = [(reached.name, reached.prices) for reached in way.reached]
+    return Tariff(endpoints, known=known, keep=partial(_keep, writer))
 
 
 def _keep(writer: Writer, tag: Tag) -> None:
