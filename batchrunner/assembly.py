@@ -65,13 +65,11 @@ def assemble(
     run_id: int,
     sent_before: Mapping[Pool, Sequence[str]],
     spent_usd: float = 0.0,
-    known_prices: Mapping[str, int] | None = None,
 ) -> Dispatcher:
     """Return the dispatcher of a run with a lane for each model class that has something pending.
 
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
-    *spent_usd*: what earlier runs have spent of `--max-cost`. *known_prices*: what the store has, as
-    `spending.known_prices` found it.
+    *spent_usd*: what earlier runs have spent of `--max-cost`.
     """
     settings, clock, rng = means.settings, means.clock, means.rng
     schema = None if settings.schema is None else json.dumps(settings.schema)
@@ -102,15 +100,15 @@ def assemble(
         clock=clock,
         run_id=run_id,
         audience=means.audience,
-        tariff=_tariff(way, writer, known_prices),
+        tariff=_tariff(way, writer),
         halt_at=settings.halt,
         bounds=Bounds(last_start=means.last_start, till=_till(means, way, spent_usd)),
     )
 
 
-def _tariff(way: Way, writer: Writer, known: Mapping[str, int] | None) -> Tariff:
+def _tariff(way: Way, writer: Writer) -> Tariff:
     endpoints = [(reached.name, reached.prices) for reached in way.reached]
-    return Tariff(endpoints, known=known, keep=partial(_keep, writer))
+    return Tariff(endpoints, keep=partial(_keep, writer))
 
 
 def _keep(writer: Writer, tag: Tag) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from batchrunner.clock import Clock, stamp
+from batchrunner.failpoints import Point, reach
 from batchrunner.limiter import Admission, Limiter
 from batchrunner.model import Attempt, Outcome, Retry
 from batchrunner.policy.failover import Standing, choose
@@ -240,6 +241,7 @@ class Ticket:
     def mark_sent(self) -> None:
         """The request is on the wire."""
         self.admission.mark_sent()
+        reach(Point.AFTER_SEND)
 
     def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
         """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""

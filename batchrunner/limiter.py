@@ -83,6 +83,11 @@ class Limiter:
         """Return how many attempts of this lane may be in flight now."""
         return self.flow.room(self._clock.monotonic()) + self.silence.overdue
 
+    @property
+    def fullness(self) -> Reason:
+        """What a lane waits for that finds no slot free: one of its own, or that those who hold them are answered at all."""
+        return Reason.SILENCE if self.silence.is_open else Reason.CONCURRENCY
+
     def impossible(self, attempt: Attempt) -> str | None:
         """Return why *attempt* can never be admitted; None if it can."""
         return self.flow.impossible(attempt)

@@ -1,10 +1,12 @@
 """The prices of one run: what each attempt may cost before it goes out, and what it did cost once it is over."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import cached_property
 
 from batchrunner.model import Attempt, Bill, Outcome, Success, Usage
 from batchrunner.policy.estimates import most_input_tokens
@@ -19,20 +21,20 @@ _MODEL_LAST = re.compile(r'"model":"([^"\\]+)"(?:,"[a-z_]+":(?:[a-z0-9.]+|"(?:[^
 _TAIL = 2048
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tag:
     """A price as the store keeps it, once however many attempts it was applied to."""
 
-    number: int
     model: str  #: As the answer, or else the request, names it.
     endpoint: str  #: Its name; empty: the only one of the run.
     priced_at: str  #: The day, and where the figures are from; the day alone if there are none.
     price: Price | None  #: None: not known.
 
-    @property
-    def key(self) -> str:
-        """What tells it from every other."""
-        return json.dumps([self.model, self.endpoint, self.priced_at, self.figures])
+    @cached_property
+    def number(self) -> int:
+        """What tells it from every other, in whatever store: 47 bits of a hash of all that it says."""
+        said = json.dumps([self.model, self.endpoint, self.priced_at, self.figures])
+        return int.from_bytes(hashlib.sha256(said.encode()).digest()[:6]) >> 1
 
     @property
     def figures(self) -> str | None:
@@ -47,16 +49,10 @@ class Tariff:
         self,
         endpoints: Sequence[tuple[str | None, OwnPrices]],
         *,
-        known: Mapping[str, int] | None = None,
         keep: Callable[[Tag], None] = lambda _: None,
     ) -> None:
-        """*endpoints*: name and prices of each, by `Attempt.endpoint`.
-
-        *known*: the numbers of prices that the store has already, by `Tag.key`; *keep* is told of every other one before it
-        is applied for the first time.
-        """
+        """*endpoints*: name and prices of each, by `Attempt.endpoint`; *keep* is told of each price before its first use."""
         self._endpoints = endpoints
-        self._numbers = dict(known or {})
         self._keep = keep
         self._tags: dict[tuple[str, int, str], Tag] = {}
 
@@ -66,12 +62,8 @@ class Tariff:
             return found
         name, own = self._endpoints[endpoint]
         price = price_of(model, own=own, today=date.fromisoformat(day))
-        draft = Tag(0, model, name or "", price.priced_at if price is not None else day, price)
-        number = self._numbers.get(draft.key)
-        tag = Tag(number or len(self._numbers) + 1, draft.model, draft.endpoint, draft.priced_at, price)
-        if number is None:
-            self._numbers[tag.key] = tag.number
-            self._keep(tag)
+        tag = Tag(model, name or "", price.priced_at if price is not None else day, price)
+        self._keep(tag)
         self._tags[model, endpoint, day] = tag
         return tag
 

@@ -1,6 +1,5 @@
 """What attempts cost: added up by the settlements themselves per day, lane, model, endpoint and class."""
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +76,8 @@ VIEWS = {
         LEFT JOIN results r ON r.seq = a.seq AND r.number = a.number""",
 }
 
-KEEP_PRICE = "INSERT OR REPLACE INTO prices (id, model, endpoint, priced_at, figures) VALUES (?, ?, ?, ?, ?)"
+KEEP_PRICE = "INSERT OR IGNORE INTO prices (id, model, endpoint, priced_at, figures) VALUES (?, ?, ?, ?, ?)"
 SPENT_USD = "SELECT total(cost_usd) FROM spending"
-PRICES = "SELECT id, model, endpoint, priced_at, figures FROM prices"
 _SUMS = (
     "attempts", "answered", "unpriced", "possibly_billed", "input_tokens", "output_tokens", "cache_write_tokens",
     "cache_read_tokens", "cost_usd", "possible_usd", "possible_unpriced", "saved_cache_usd", "saved_batches_usd",
@@ -103,12 +101,6 @@ class PriceKept:
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Put it on record."""
         cursor.execute(KEEP_PRICE, (self.number, self.model, self.endpoint, self.priced_at, self.figures))
-
-
-def known_prices(conn: sqlite3.Connection) -> dict[str, int]:
-    """Return the number of every price on record, by what tells it from the others."""
-    found = conn.execute(PRICES)
-    return {json.dumps([model, endpoint, at, figures]): number for number, model, endpoint, at, figures in found}
 
 
 def spent(settlement: Settlement, endpoint: str) -> tuple[Any, ...]:
