@@ -17,8 +17,13 @@ class Audience(Protocol):
         """The request with this place in the store has its end, and that is durable."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for one more; asked before each attempt is admitted."""
+        ...
+
     async def room(self) -> None:
-        """Return when there is room for one more; waited for before an attempt is admitted, never in a slot."""
+        """Return when there is room for one more; waited for where there is none, never in a slot."""
         ...
 
 
@@ -30,6 +35,11 @@ class Nobody:
 
     def final(self, seq: int) -> None:
         """Hear nothing."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room: always."""
+        return True
 
     async def room(self) -> None:
         """Return at once."""
@@ -60,9 +70,14 @@ class Buffer:
         self._seqs.append(seq)
         self._filled.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether less than *size* are kept."""
+        return len(self._seqs) < self._size
+
     async def room(self) -> None:
         """Wait until less than *size* are kept."""
-        while len(self._seqs) >= self._size:
+        while not self.has_room:
             if self._emptied.is_set():
                 self._emptied = anyio.Event()
             await self._emptied.wait()
