@@ -125,6 +125,8 @@ class Dispatcher:
             await self._news.wait()
         _, _, group = self._started[0]
         await group.done.wait()
+        if group.rescued:  # their starts are on no record, so they must not go out
+            return ()
         taken: list[Ticket] = []
         while self._started and len(taken) < count and self._started[0][2] is group:
             ticket, change, _ = self._started[0]
@@ -150,16 +152,29 @@ class Dispatcher:
             if group.lost is not None:
                 raise
             settlement = await self._settle_unstorable(settlement)
+        if group.rescued:  # the store knows nothing of it, so nobody is told
+            self._let_go(admitted)
+            return
         self._finish(admitted, settlement)
+
+    def recall(self) -> None:
+        """The run is being stopped: take back what was admitted and no engine has taken yet."""
+        waiting, self._started = self._started, deque()
+        for ticket, _, _ in waiting:
+            self._unstart(ticket)
+            self._let_go(ticket)
 
     def give_back(self) -> None:
         """Take back the starts of attempts that never went out: no engine took them, or it was stopped before."""
-        waiting = [ticket for ticket, _, _ in self._started]
-        self._started.clear()
-        for ticket in waiting + [ticket for ticket in self._in_flight if ticket.admission.sent_at is None]:
-            ticket.admission.close()
-            self.bounds.given_back(ticket)
-            self._writer.submit(Unstarted(ticket.attempt))
+        self.recall()
+        for ticket in self._in_flight:
+            if ticket.admission.sent_at is None:
+                self._unstart(ticket)
+
+    def _unstart(self, ticket: Ticket) -> None:
+        ticket.admission.close()
+        self.bounds.given_back(ticket)
+        self._writer.submit(Unstarted(ticket.attempt))
 
     async def _dispatch(self, lane: Lane) -> None:
         with lane.scope:
@@ -169,6 +184,7 @@ class Dispatcher:
     async def _dispatch_due(self, lane: Lane) -> None:
         while await lane.fill(self._read):
             berth = lane.turn()
+<<<<<<< HEAD
             # Only who has to wait yields to others: starts that are possible at once share one commit.
             if not self._audience.has_room:
                 with self._waiting(lane, Reason.CONSUMER):
@@ -176,13 +192,22 @@ class Dispatcher:
             if self.is_paused:
                 with self._waiting(lane, Reason.PAUSED):
                     await self._going.wait()
+=======
+            with self._waiting(lane, Reason.CONSUMER):
+                await self._audience.room()
+            with self._waiting(lane, Reason.PAUSED):
+                await self._going.wait()
+            if not self._writer.is_steady:
+                with self._waiting(lane, Reason.STORE):
+                    await self._writer.steady()
+>>>>>>> main
             if (why := berth.limiter.impossible(lane.due[0])) is not None:
                 await self._refuse(lane, why)
                 continue
-            if not await lane.ready() or self.is_paused:
+            if not await lane.ready() or self.is_paused or not self._writer.is_steady:
                 continue
             if not (self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room()):
-                await self._wait_for_slots(lane, Reason.CONCURRENCY)
+                await self._wait_for_slots(lane, berth.limiter.fullness)
             elif (refusal := self.bounds.refusal(lane.due[0], berth.index)) is None:
                 self._start(lane, berth)
             elif refusal.is_final:
@@ -215,8 +240,10 @@ class Dispatcher:
             self.endings.halt(lane, decision)
         settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
         change = Settled(settlement)
-        await self._writer.submit(change).committed(change)
-        self._conclude(lane, settlement)
+        group = self._writer.submit(change)
+        await group.committed(change)
+        if not group.rescued:
+            self._conclude(lane, settlement)
 
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
@@ -258,9 +285,12 @@ class Dispatcher:
         return settlement
 
     def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
+        self._conclude(ticket.lane, settlement)
+        self._let_go(ticket)
+
+    def _let_go(self, ticket: Ticket) -> None:
         ticket.berth.in_flight -= 1
         ticket.berth.standing.in_flight -= 1
-        self._conclude(ticket.lane, settlement)
         self.slots.give()
 
     def _conclude(self, lane: Lane, settlement: Settlement) -> None:

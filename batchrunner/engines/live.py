@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from batchrunner.api.sender import Sender
 from batchrunner.attachments import AttachmentError, names_files, with_files
 from batchrunner.engines import Admitted, Settle, Take
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import ErrorClass, Failure, Outcome
 
 #: More than any number of slots: the dispatcher bounds what is in flight.
@@ -69,7 +70,9 @@ class LiveEngine:
         """Work until `take` has no more and every attempt taken is settled."""
 
         async def carry(admitted: Admitted) -> None:
-            await settle(admitted, await self._outcome(admitted))
+            outcome = await self._outcome(admitted)
+            reach(Point.ANSWERED)
+            await settle(admitted, outcome)
 
         async with anyio.create_task_group() as group:
             crew = _Crew(group, carry)
@@ -85,4 +88,5 @@ class LiveEngine:
             except AttachmentError as error:
                 return Failure(ErrorClass.INPUT, str(error))
             attempt = replace(attempt, params=body)
+        reach(Point.BEFORE_SEND)
         return await self._sender.send(attempt, admitted.mark_sent)

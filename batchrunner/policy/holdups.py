@@ -21,7 +21,9 @@ class Reason(StrEnum):
     RAMP = "ramp"
     OUTAGE = "outage"
     COST = "cap on cost"  #: What is in flight may use up the rest of it.
+    SILENCE = "any answer"  #: Nothing comes back at all.
     PAUSED = "pause"  #: The user's own.
+    STORE = "the store"  #: It cannot be written.
     CONSUMER = "consumer"  #: A Python program that takes results as they settle.
     RETRIES = "retries"  #: Nothing but retries is left, and none of them is due.
 

@@ -129,6 +129,8 @@ class Simulator:
         settings = self.settings
         if settings.outage is not None and settings.outage.low <= call.now < settings.outage.high:
             return "529", FAULTS["529"]
+        if settings.silence is not None and settings.silence.low <= call.now < settings.silence.high:
+            return "hang", FAULTS["hang"]
         if call.marks.script:
             name = scripted_fault(call.marks.script, call.attempt)
         else:

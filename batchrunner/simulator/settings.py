@@ -41,6 +41,7 @@ class SimulatorSettings:
     output_tokens_limit: Quota | None = None
     concurrency: int | None = None  #: Requests that may be answered at once; more get the fault `429_concurrency`.
     outage: Spread | None = None  #: From `low` to `high` seconds after the start everything gets a 529.
+    silence: Spread | None = None  #: Between these seconds every request is taken and never answered.
     bucket_s: float = 60.0  #: Depth of the token buckets, in seconds of the rate.
     strict: bool = False  #: Strict sliding windows in place of the token buckets.
     reserve_output: bool = False  #: Output counts as `max_tokens` from admission to end, not as it is produced.
@@ -203,6 +204,7 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "otpm": ("output_tokens_limit", _per_minute),
     "concurrency": ("concurrency", _count),
     "outage": ("outage", _span),
+    "silence": ("silence", _span),
     "bucket_s": ("bucket_s", _positive),
     "strict": ("strict", _switch),
     "output_limit": ("reserve_output", _charging),
