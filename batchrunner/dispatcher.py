@@ -184,7 +184,6 @@ class Dispatcher:
     async def _dispatch_due(self, lane: Lane) -> None:
         while await lane.fill(self._read):
             berth = lane.turn()
-<<<<<<< HEAD
             # Only who has to wait yields to others: starts that are possible at once share one commit.
             if not self._audience.has_room:
                 with self._waiting(lane, Reason.CONSUMER):
@@ -192,15 +191,9 @@ class Dispatcher:
             if self.is_paused:
                 with self._waiting(lane, Reason.PAUSED):
                     await self._going.wait()
-=======
-            with self._waiting(lane, Reason.CONSUMER):
-                await self._audience.room()
-            with self._waiting(lane, Reason.PAUSED):
-                await self._going.wait()
             if not self._writer.is_steady:
                 with self._waiting(lane, Reason.STORE):
                     await self._writer.steady()
->>>>>>> main
             if (why := berth.limiter.impossible(lane.due[0])) is not None:
                 await self._refuse(lane, why)
                 continue
