@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from listening import Listening
 from measuring import Size, Table, benchmark, middle
@@ -171,7 +172,7 @@ def _bare_lines_per_s(count: int) -> float:
         return count / (time.perf_counter() - began)
 
 
-def _insert(conn: sqlite3.Connection, requests: Sequence[object], inputs: Sequence[object]) -> None:
+def _insert(conn: sqlite3.Connection, requests: Sequence[tuple[Any, ...]], inputs: Sequence[tuple[Any, ...]]) -> None:
     conn.execute("BEGIN")
     for statement, rows in zip(_BARE, (requests, inputs), strict=True):
         conn.executemany(statement, rows)

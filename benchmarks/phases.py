@@ -24,7 +24,7 @@ _PHASES = {
     "progress": ("progress", "holding", "keeping", "report", "minutes"),
 }
 _PHASE_OF = {module: phase for phase, modules in _PHASES.items() for module in modules}
-_PHASE_OF |= {module: "limiter" for module in ("breaker", "concurrency", "reserving", "holdups", "gate", "brake")}
+_PHASE_OF |= dict.fromkeys(("breaker", "concurrency", "reserving", "holdups", "gate", "brake"), "limiter")
 #: The dispatcher's functions that belong to the way back.
 _WAY_BACK = {"settle", "_settlement", "_finish", "_conclude"}
 #: In the order in which a request goes through them.
