@@ -1,5 +1,6 @@
 """Those who listen while a run works: told of each request that became final, and heard when they fall behind."""
 
+import gc
 from collections import deque
 from typing import Protocol
 
@@ -43,6 +44,18 @@ class Nobody:
 
     async def room(self) -> None:
         """Return at once."""
+
+
+class OwnProcess(Nobody):
+    """Hears nothing, in a process that is there for one run alone."""
+
+    def began(self, run_id: int) -> None:  # noqa: ARG002 - told to all who listen
+        """Take what is loaded by now out of the garbage collector's sight.
+
+        It stays until the process ends, and to look through some 500,000 objects again and again is a tenth of what a
+        request costs.
+        """
+        gc.freeze()
 
 
 class Buffer:
