@@ -261,7 +261,9 @@ class Dispatcher:
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
-        self.bounds.settled(ticket, outcome, now)
+        at = stamp(self._clock.utc_now())
+        bill = self._tariff.bill(attempt, outcome, at)
+        self.bounds.settled(ticket, outcome, bill, now)
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
         if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
             lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once
@@ -272,8 +274,7 @@ class Dispatcher:
             decision = self.endings.halted(ticket, outcome, decision, now)
         lane.reconsider()
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
-        at = stamp(self._clock.utc_now())
-        return Settlement(attempt, outcome, decision, at, not_before, self._tariff.bill(attempt, outcome, at))
+        return Settlement(attempt, outcome, decision, at, not_before, bill)
 
     async def _settle_unstorable(self, settlement: Settlement, endpoint: str | None) -> Settlement:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""

@@ -31,7 +31,7 @@ from batchrunner.store.place import Place, concerns
 from batchrunner.store.queue import Queue
 from batchrunner.store.rescue import Rescue
 from batchrunner.store.selection import Totals, totals
-from batchrunner.store.spending import spent_usd
+from batchrunner.store.spending import probably_spent_usd
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -74,7 +74,7 @@ class Shift:
                     writer,
                     run_id=run_id,
                     sent_before=sent_before,
-                    spent_usd=spent_usd(conn),
+                    spent_usd=probably_spent_usd(conn),
                 )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))

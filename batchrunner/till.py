@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from batchrunner.lane import Ticket
-from batchrunner.model import Attempt, Failure, Outcome, Success
+from batchrunner.model import Attempt, Bill, Outcome, Success
 from batchrunner.policy.purse import Purse
 from batchrunner.prices.fare import Fare, Fares
 
@@ -55,15 +55,12 @@ class Till:
         self._purse.hold(ticket.held_usd)
         self._asked = None
 
-    def settled(self, ticket: Ticket, outcome: Outcome) -> None:
-        """The attempt of *ticket* is over."""
+    def settled(self, ticket: Ticket, outcome: Outcome, bill: Bill) -> None:
+        """The attempt of *ticket* is over, and *bill* is what it cost."""
         answer = outcome if isinstance(outcome, Success) else outcome.answer
-        cost: float | None = 0.0
         if answer is not None:
-            cost = self._fares[ticket.berth.index].answered(ticket.attempt, answer.usage)
-        elif isinstance(outcome, Failure) and outcome.possibly_paid:
-            cost = None
-        self._purse.settle(ticket.held_usd, cost)
+            self._fares[ticket.berth.index].answered(ticket.attempt, answer.usage)
+        self._purse.settle(ticket.held_usd, bill.cost_usd)
 
     def given_back(self, ticket: Ticket) -> None:
         """The attempt of *ticket* never went out."""
