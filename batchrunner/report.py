@@ -11,12 +11,12 @@ from batchrunner.counts import Counts
 from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
+from batchrunner.policy.projection import Projection
 from batchrunner.policy.sampling import Sampling
 from batchrunner.settings import RunSettings
 from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Selection, Totals
-
 
 #: Returns when the user wants the run to stop.
 Wished = Callable[[], Awaitable[None]]
@@ -80,6 +80,7 @@ class Report:
             "failures": dict(self.counts.failures),
             "waits": self.waits,
             "endpoints": self.endpoints,
+            "projection": self.projection.as_record() if self.projection is not None else None,
         }
 
 

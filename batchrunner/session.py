@@ -3,7 +3,8 @@
 import contextlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from anyio import to_thread
@@ -13,9 +14,11 @@ from batchrunner.clock import stamp
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.loading import Interrupted, Watcher, load
+from batchrunner.piloting import projected, projection_told
 from batchrunner.progress import Reporter
-from batchrunner.report import Job, Report
+from batchrunner.report import Job, Pilot, Report
 from batchrunner.retuning import Listener
+from batchrunner.settings import RunSettings
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
 from batchrunner.store.adoption import adopt_found
@@ -112,14 +115,15 @@ class Session:
         means = copy(self._means)
         means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample))
         await self._send(means, conn, listener, place)
-        is_over = self._report.ending != "finished"
         with contextlib.closing(open_reader(self._job.store)) as reading:
-            piloted = await _queue(reading, means.settings)
-            projection = await to_thread.run_sync(project_run, reading, piloted, settings)
             self._report.totals = (await _queue(reading, settings)).totals()
-        if is_over or not self._report.totals.pending:
-            return not is_over
+            if self._report.ending != "finished":
+                return False
+            if not self._report.totals.pending:
+                return True
+            projection = await to_thread.run_sync(projected, reading, means.settings, settings)
         self._report.projection = projection
+        self._reporter.note(projection_told(projection))
         if await pilot.agrees(projection, self._stopper.wished):
             return True
         if self._stopper.stopped():

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from statistics import fmean
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_range_is_in_order_and_not_below_nothing(draws: list[tuple[float, floa
     assert found.likely <= found.high
 
 
-SHAPES = {
+SHAPES: dict[str, Callable[[random.Random, float], float]] = {
     "even": lambda rng, _: rng.uniform(50, 150),
     "skewed": lambda rng, _: rng.lognormvariate(5, 0.7),
     "by size": lambda rng, size: 0.5 * size + rng.uniform(0, 50),

@@ -9,7 +9,7 @@ from batchrunner.cli.options import together
 
 if TYPE_CHECKING:
     from batchrunner.policy.caps import Caps
-    from batchrunner.prices.projection import Projection
+    from batchrunner.policy.projection import Projection
     from batchrunner.report import Pilot, Wished
 
 #: What a run may cost, and how long it may take.
