@@ -27,7 +27,9 @@ SPEC = (
     "latency=0.03..0.25,seed=7,500=0.01,529=0.003,429=0.005,reset=0.01,reset_body=0.01,200_html=0.005,200_truncated=0.01,"
     "sse_cut=0.05,sse_error=0.02,hang=0.0005,504=0.003,400=0.003,bad_gzip=0.003,close=0.005"
 )
-_ATTEMPTS = "SELECT api_request_id, cost_usd, possible_usd, ended_at IS NULL OR possibly_paid, output_tokens FROM attempts"
+_ATTEMPTS = (
+    "SELECT api_request_id, cost_usd, possible_usd, ended_at IS NULL OR possibly_paid, output_tokens FROM attempts"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ def _run(folder: Path, count: int, kills: int) -> Reckoning:
     try:
         for kill in range(kills + 1):
             run = subprocess.Popen(
-                [*python, "run", "jobs.jsonl", "--timeout", "5", "-j", "100", "--progress", "none"], cwd=folder, env=env
+                [*python, "run", "jobs.jsonl", "--timeout", "5", "-j", "100", "--rpm", "30000", "--progress", "none"],
+                cwd=folder,
+                env=env,
             )
             if kill < kills:
                 time.sleep(3 + chance.random() * 6)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchrunner.errors import StoreError
-from batchrunner.store.accounts import Account, accounts, spend_of_lanes
+from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
@@ -182,6 +182,14 @@ class Reader:
     def accounts(self, now: datetime) -> list[Account]:
         """Return what attempts cost, by day, lane, model, endpoint and class; *now* (UTC, aware) tells what is in flight."""
         return accounts(self._conn, self._living_run(now))
+
+    def ledger(self) -> Iterator[sqlite3.Row]:
+        """Yield every attempt with what it cost: `accounts.LEDGER_COLUMNS`. Raises `UsageError` for an old store."""
+        yield from ledger_rows(self._conn)
+
+    def prices(self) -> list[KeptPrice]:
+        """Return every price that was applied, by model, endpoint and day; none of an old store."""
+        return kept_prices(self._conn)
 
     def count_possible_duplicates(self, now: datetime) -> int:
         """Return how many attempts `possible_duplicates` yields."""
