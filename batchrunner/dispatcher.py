@@ -187,10 +187,13 @@ class Dispatcher:
     async def _dispatch_due(self, lane: Lane) -> None:
         while await lane.fill(self._read):
             berth = lane.turn()
-            with self._waiting(lane, Reason.CONSUMER):
-                await self._audience.room()
-            with self._waiting(lane, Reason.PAUSED):
-                await self._going.wait()
+            # Only who has to wait yields to others: starts that are possible at once share one commit.
+            if not self._audience.has_room:
+                with self._waiting(lane, Reason.CONSUMER):
+                    await self._audience.room()
+            if self.is_paused:
+                with self._waiting(lane, Reason.PAUSED):
+                    await self._going.wait()
             if not self._writer.is_steady:
                 with self._waiting(lane, Reason.STORE):
                     await self._writer.steady()

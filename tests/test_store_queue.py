@@ -63,9 +63,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         yield conn
 
 
-@pytest.fixture(params=["fresh statistics", "no statistics"])
+@pytest.fixture(params=["fresh statistics", "sampled statistics", "no statistics"])
 def planned(large: sqlite3.Connection, request: pytest.FixtureRequest) -> sqlite3.Connection:
     """The large store with and without what `PRAGMA optimize` leaves behind at the end of a run."""
+    large.execute(f"PRAGMA analysis_limit = {400 if request.param == 'sampled statistics' else 0}")
     large.execute("ANALYZE")
     if request.param == "no statistics":
         large.execute("DELETE FROM sqlite_stat1")

@@ -95,7 +95,7 @@ def _adopt(conn: sqlite3.Connection, path: Path, *, trusted: bool) -> Adopted:
 def _opened(path: Path, *, trusted: bool) -> Iterator[BinaryIO]:
     """Open *path*; unless it is *trusted*, only a file that nobody else can have put there."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if trusted else os.O_NOFOLLOW))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if trusted else os.O_NOFOLLOW))
     except OSError as error:
         if not trusted:
             raise _NotOurs from error
