@@ -29,6 +29,7 @@ from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
+from batchrunner.store.spending import probably_spent_usd
 
 
 @dataclass(slots=True)
@@ -123,7 +124,9 @@ class Session:
                 return True
             projection = await to_thread.run_sync(projected, reading, means.settings, settings)
         self._report.projection = projection
-        self._reporter.note(projection_told(projection))
+        cap = settings.caps.max_cost_usd
+        left_usd = None if cap is None else max(0.0, cap - probably_spent_usd(conn))
+        self._reporter.note(projection_told(projection, left_usd))
         if await pilot.agrees(projection, self._stopper.wished):
             return True
         if self._stopper.stopped():

@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner import __version__
-from batchrunner.assembly import Means, assemble, sends_before
+from batchrunner.assembly import Means, assemble, sends_before, till_for
 from batchrunner.clock import stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.endpoint import Endpoint, Way, check_unchanged, opened
@@ -58,23 +58,20 @@ class Shift:
             check_unchanged(last_endpoints(conn), way, self._endpoints, self._job.store)
             sent_before = await to_thread.run_sync(sends_before, conn, self._means.settings, self._means.clock)
             await to_thread.run_sync(load_prices)
+            till = await to_thread.run_sync(till_for, self._means, way, queue, probably_spent_usd(conn))
             run_id = self._begin(conn, way.record)
             self._means.audience.began(run_id)
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
             )
+            if till is not None:
+                self._reporter.note(till.words(way.connections))
             for concern in concerns(self._job.store, before.pending):
                 self._reporter.note(concern)
             writer = self._writer(conn, run_id)
             async with writer.running():
                 dispatcher = assemble(
-                    self._means,
-                    way,
-                    queue,
-                    writer,
-                    run_id=run_id,
-                    sent_before=sent_before,
-                    spent_usd=probably_spent_usd(conn),
+                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, till=till
                 )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))

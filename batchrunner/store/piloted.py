@@ -45,9 +45,12 @@ def rest(conn: sqlite3.Connection, last_line: int, *, chosen: bool) -> Rest:
     return Rest(sum(lanes.values()), sum(lengths) / max(1, len(lengths)), lanes)
 
 
-def paces(conn: sqlite3.Connection, concurrency: int) -> dict[str, Pace]:
-    """Return the limits that the latest run has met, by lane; *concurrency*: calls in flight at most."""
-    return {lane: Pace(rpm, itpm, otpm, concurrency) for lane, rpm, itpm, otpm in conn.execute(_PACES)}
+def paces(conn: sqlite3.Connection, *, cap: int, cautious_cap: int) -> dict[str, Pace]:
+    """Return the limits that the latest run has met, by lane; *cap*: calls in flight at most, the other without a rate."""
+    return {
+        lane: Pace(rpm, itpm, otpm, cap if rpm or otpm else cautious_cap)
+        for lane, rpm, itpm, otpm in conn.execute(_PACES)
+    }
 
 
 def _lengths(conn: sqlite3.Connection) -> list[int]:

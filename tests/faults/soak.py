@@ -106,7 +106,9 @@ def _power(synchronous: str) -> Callable[[Path, int], tuple[str, str]]:
             assert found.are_consistent, found
         else:
             assert found.unusable, "these states would pass without a single flush: the harness is broken"
-        ran = f"{found.states:,} states of the disk, {len(recording.log):,} calls of a run with {power.REQUESTS} requests"
+        ran = (
+            f"{found.states:,} states of the disk, {len(recording.log):,} calls of a run with {power.REQUESTS} requests"
+        )
         came = (
             f"{found.unusable:,} damaged; {found.lossy:,} lacked an acknowledged answer (at most {found.most_lost} of them); "
             f"{found.unknown_sends:,} did not know of a call that had gone out; {found.torn:,} held part of a transaction"
@@ -119,7 +121,10 @@ def _power(synchronous: str) -> Callable[[Path, int], tuple[str, str]]:
 def _copies(folder: Path, count: int) -> tuple[str, str]:
     found = copies.take_copies(folder, count=count, seed=105)
     ran = f"{found.vacuumed:,} copies by `VACUUM INTO`, {found.plain:,} of the files, during runs; one of them resumed"
-    return ran, f"all sound, all with every answer acknowledged before; {found.spoiled} copies of the files were spoiled"
+    return (
+        ran,
+        f"all sound, all with every answer acknowledged before; {found.spoiled} copies of the files were spoiled",
+    )
 
 
 def _memory(folder: Path, count: int) -> tuple[str, str]:
@@ -169,7 +174,9 @@ PARTS = {
 
 
 def _where() -> str:
-    system = f"{platform.system()}, {cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    system = (
+        f"{platform.system()}, {cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    )
     return f"{datetime.now(UTC):%Y-%m-%d}, {system}"
 
 
@@ -181,7 +188,9 @@ def write_line(page: Path, what: str, line: str) -> None:
     lines = {row.split(" | ")[0].removeprefix("| "): row for row in table.splitlines()[2:]} | {what: line}
     order = [part.what for part in PARTS.values()]
     rows = sorted(lines.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
-    page.write_text(f"{before}{_BEGIN}{_HEAD}{''.join(row + chr(10) for _, row in rows)}{_END}{after}", encoding="utf-8")
+    page.write_text(
+        f"{before}{_BEGIN}{_HEAD}{''.join(row + chr(10) for _, row in rows)}{_END}{after}", encoding="utf-8"
+    )
 
 
 def main() -> None:
