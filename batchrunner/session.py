@@ -92,8 +92,7 @@ class Session:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = Place(self._job.store)
-        with contextlib.closing(open_reader(self._job.store)) as reading:
+        with Place(self._job.store) as place, contextlib.closing(open_reader(self._job.store)) as reading:
             settings = self._means.settings
             choosing = partial(
                 Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
@@ -104,7 +103,7 @@ class Session:
                     self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report, place
                 )
                 await shift.work(conn, queue, listener)
-            place.check()
+            place.conclude(conn)
             self._report.totals = queue.totals()
 
     def _conclude(self) -> None:
