@@ -96,9 +96,9 @@ class Session:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = Place(self._job.store)
-        if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
-            await self._send(self._means, conn, listener, place)
+        with Place(self._job.store) as place:
+            if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
+                await self._send(self._means, conn, listener, place)
 
     async def _send(self, means: Means, conn: sqlite3.Connection, listener: Listener, place: Place) -> None:
         with contextlib.closing(open_reader(self._job.store)) as reading:
@@ -106,7 +106,7 @@ class Session:
             if queue.model_classes() and queue.totals().pending:
                 shift = Shift(self._job, means, self._endpoints, self._reporter, self._stopper, self._report, place)
                 await shift.work(conn, queue, listener)
-            place.check()
+            place.conclude(conn)
             self._report.totals = queue.totals()
 
     async def _is_well_piloted(self, pilot: Pilot, conn: sqlite3.Connection, listener: Listener, place: Place) -> bool:
