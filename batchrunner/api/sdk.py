@@ -17,7 +17,7 @@ from batchrunner.api.bounded import bound
 from batchrunner.api.breaks import BROKEN, BodyTooLargeError, IdleError, credential_failure, failure_of, late
 from batchrunner.api.classify import classify_error, classify_message
 from batchrunner.api.deadline import CONNECT_S, GRACE_S, IDLE_S, deadline_s
-from batchrunner.api.endpoint import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
+from batchrunner.api.identity import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
 from batchrunner.api.redact import one_line
 from batchrunner.api.sender import STREAM_FROM_TOKENS
 from batchrunner.api.wire import NOTE_SENT, SentNote

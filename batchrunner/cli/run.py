@@ -1,6 +1,5 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,8 @@ from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.errors import Exit, UsageError
-from batchrunner.store.files import open_reader, store_path
-from batchrunner.store.history import latest_settings
+from batchrunner.store.files import store_path
+from batchrunner.store.read import Reader
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
@@ -124,6 +123,7 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
     import anyio
 
+    from batchrunner.audience import OwnProcess
     from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
@@ -138,7 +138,12 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
 
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, endpoints, reporter=watching, signals=True
+            Job(durability=given["durability"], **job),
+            settings,
+            endpoints,
+            reporter=watching,
+            signals=True,
+            audience=OwnProcess(),
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
@@ -224,5 +229,5 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
 def _last_settings(store: Path) -> dict[str, Any]:
     """Return the settings on record of the latest run, as it was tuned last: limits and rules, never an address."""
-    with contextlib.closing(open_reader(store)) as conn:
-        return latest_settings(conn)
+    with Reader(store) as reader:
+        return reader.settings()

@@ -196,6 +196,11 @@ class Flow:
         rule = self._rules[failure.error_class]
         if around.is_suspect:
             return Lesson(excused=True, retry_at=now + (failure.retry_after_s or rule.first_s))
+        if failure.error_class is ErrorClass.RATE_LIMITED and self.requests.stray.refused(now, self.requests.sends):
+            # No pace is slow enough for it: only a time that the server names holds the others up.
+            if failure.retry_after_s is not None:
+                self.gate.close(now, sent_at, failure.retry_after_s, 0.0)
+            return Lesson(excused=True, retry_at=max(self.gate.open_at, now + rule.first_s))
         at_once = failure.error_class is ErrorClass.CONCURRENCY
         self.concurrency.refused(now, sent_at, around.in_flight, at_once=at_once)
         if at_once and failure.retry_after_s is None:  # fewer slots are the remedy; the others may go on

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
 from batchrunner.store.groups import FILL
+from batchrunner.store.spending import THIRD
+from batchrunner.store.spending import VIEWS as SPENDING_VIEWS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -217,6 +219,15 @@ def migrate(db: "Database") -> None:
             db.execute(statement)
         # In the same transaction: an earlier version must never take what is in it for its own.
         db.execute("PRAGMA user_version = 2")
+
+    @migrations()
+    def m003_third_schema(db: "Database") -> None:
+        for statement in THIRD:
+            reach(Point.MIGRATING)
+            db.execute(statement)
+        for name, select in SPENDING_VIEWS.items():
+            db.create_view(name, select)
+        db.execute("PRAGMA user_version = 3")
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
