@@ -269,6 +269,11 @@ def _check_identity(conn: sqlite3.Connection, store: Path) -> None:
         raise StoreError(
             f"{store} was written by a newer batchrunner (schema {version}, this one knows {SCHEMA_VERSION}); upgrade."
         )
+    if (trigger := conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchone()) is not None:
+        raise StoreError(
+            f"{store} has a trigger, {trigger[0][:80]!r}: batchrunner makes none, and it could change prompts and answers "
+            "unseen. Drop it with sqlite3 if it is yours; do not use the store otherwise."
+        )
 
 
 def damaged(store: Path, cause: object) -> str:
