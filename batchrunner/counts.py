@@ -18,21 +18,29 @@ class Counts:
     halted: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    followed: int = 0  #: Got the answer, or shared the failure, of an identical request without being sent.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
 
-    def add(self, settlement: Settlement) -> None:
-        """Count one settlement."""
+    def add(self, settlement: Settlement, followers: int = 0) -> None:
+        """Count one settlement, and so many identical requests that share its fate."""
         outcome = settlement.outcome
         answer = outcome if isinstance(outcome, Success) else outcome.answer
         if answer is not None:
             self.input_tokens += answer.usage.input_tokens
             self.output_tokens += answer.usage.output_tokens
+            self.cache_write_tokens += answer.usage.cache_write_tokens
+            self.cache_read_tokens += answer.usage.cache_read_tokens
         match settlement.decision:
             case None:
-                self.succeeded += 1
+                self.succeeded += 1 + followers
+                self.followed += followers
             case Fail():
-                self.failed += 1
-                self.failures.update([outcome.error_class] if isinstance(outcome, Failure) else ())
+                self.failed += 1 + followers
+                self.followed += followers
+                if isinstance(outcome, Failure):
+                    self.failures[outcome.error_class] += 1 + followers
             case Retry():
                 self.retries += 1
                 self.refused += isinstance(outcome, Failure) and outcome.error_class is ErrorClass.RATE_LIMITED

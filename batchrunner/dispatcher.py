@@ -149,8 +149,8 @@ class Dispatcher:
         except StoreError:
             if group.lost is not None:
                 raise
-            settlement = await self._settle_unstorable(settlement)
-        self._finish(admitted, settlement)
+            change = await self._settle_unstorable(settlement)
+        self._finish(admitted, change)
 
     def give_back(self) -> None:
         """Take back the starts of attempts that never went out: no engine took them, or it was stopped before."""
@@ -204,7 +204,7 @@ class Dispatcher:
         settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
         change = Settled(settlement)
         await self._writer.submit(change).committed(change)
-        self._conclude(lane, settlement)
+        self._conclude(lane, change)
 
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
@@ -213,6 +213,8 @@ class Dispatcher:
         attempt = lane.due.popleft()
         if berth.index:
             attempt = replace(attempt, endpoint=berth.index)
+        if attempt.prefix is not None:
+            attempt = lane.parking.leading(attempt, lane.due)
         ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
         self.slots.take()
         berth.in_flight += 1
@@ -236,24 +238,25 @@ class Dispatcher:
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
 
-    async def _settle_unstorable(self, settlement: Settlement) -> Settlement:
+    async def _settle_unstorable(self, settlement: Settlement) -> Settled:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
         failure = Failure(ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True)
-        settlement = Settlement(settlement.attempt, failure, Fail(), settlement.ended_at)
-        change = Settled(settlement)
+        change = Settled(Settlement(settlement.attempt, failure, Fail(), settlement.ended_at))
         await self._writer.submit(change).committed(change)
-        return settlement
+        return change
 
-    def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
+    def _finish(self, ticket: Ticket, change: Settled) -> None:
         ticket.berth.in_flight -= 1
         ticket.berth.standing.in_flight -= 1
-        self._conclude(ticket.lane, settlement)
+        self._conclude(ticket.lane, change)
         self.slots.give()
 
-    def _conclude(self, lane: Lane, settlement: Settlement) -> None:
-        self.counts.add(settlement)
+    def _conclude(self, lane: Lane, change: Settled) -> None:
+        settlement, followers = change.settlement, change.followers
+        self.counts.add(settlement, len(followers))
         self.endings.mind_failures(self.counts)
         decision = settlement.decision
         lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
         if not isinstance(decision, Retry | Halt):
-            self._audience.final(settlement.attempt.seq)
+            for seq in (settlement.attempt.seq, *followers):
+                self._audience.final(seq)

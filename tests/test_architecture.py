@@ -18,7 +18,7 @@ LEVELS = (
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue", "endpoint_words", "prices"},
     {"tuning", "ruling", "cases"},
-    {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
+    {"api", "store", "jobfile", "limiter", "parking", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
     {"endings", "keywords", "bounds"},
     {"definition", "endpoints"},

@@ -44,4 +44,6 @@ class LiveEngine:
             except AttachmentError as error:
                 return Failure(ErrorClass.INPUT, str(error))
             attempt = replace(attempt, params=body)
+        if attempt.leads:
+            return await self._sender.send(attempt, admitted.mark_sent, admitted.mark_begun)
         return await self._sender.send(attempt, admitted.mark_sent)

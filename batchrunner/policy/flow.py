@@ -14,6 +14,7 @@ from batchrunner.policy.estimates import CHARS_PER_TOKEN, InputEstimate, OutputE
 from batchrunner.policy.gate import Gate
 from batchrunner.policy.holdups import HoldUps, Reason
 from batchrunner.policy.judge import GATED, NOTHING, Lesson
+from batchrunner.policy.prefixes import marks_of
 from batchrunner.policy.ramp import AFTER_OUTAGE_S
 from batchrunner.policy.requests import RequestLimit
 from batchrunner.policy.reserving import ReservingWatch
@@ -96,13 +97,16 @@ class Flow:
         """A start is wanted: notice pauses."""
         self.requests.look(now)
 
-    def place_for(self, attempt: Attempt) -> Place:
-        """Return what *attempt* will need, by what those before it have used."""
-        return Place(self._input_estimate.tokens(attempt.params), self._output_estimate.tokens(attempt.max_tokens))
+    def place_for(self, attempt: Attempt, kept_chars: int = 0) -> Place:
+        """Return what *attempt* will need, by what those before it have used; *kept_chars* of it are in the prompt cache."""
+        return Place(
+            self._input_estimate.tokens(attempt.params, kept_chars), self._output_estimate.tokens(attempt.max_tokens)
+        )
 
     def impossible(self, attempt: Attempt) -> str | None:
         """Return why *attempt* can never be admitted; None if it can, or if that is not certain."""
-        at_least = self._input_estimate.at_least(attempt.params)
+        marks = marks_of(attempt.prefix or "")
+        at_least = self._input_estimate.at_least(attempt.params, marks[-1].chars if marks else 0)
         if not self.inputs.is_impossible(at_least):
             return None
         return (
@@ -240,7 +244,8 @@ class Flow:
         if usage == Usage():  # gateways leave it out
             return round(place.input_tokens), round(len(answer.text) / CHARS_PER_TOKEN)
         counted = usage.input_tokens + usage.cache_write_tokens
-        self._input_estimate.note(attempt.params, counted)
+        # Of marked prefixes it is known what the cache has; whatever else it delivers, the scale has to learn.
+        self._input_estimate.note(attempt.params, counted + (usage.cache_read_tokens if attempt.prefix else 0))
         self._output_estimate.note(usage.output_tokens)
         self._rebase(now)
         return counted, usage.output_tokens

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     OUTAGE = "outage"
     PAUSED = "pause"  #: The user's own.
     CONSUMER = "consumer"  #: A Python program that takes results as they settle.
+    CACHE = "cache"  #: What is left shares a prefix that another request is just writing to the prompt cache.
     RETRIES = "retries"  #: Nothing but retries is left, and none of them is due.
 
 

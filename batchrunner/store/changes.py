@@ -2,13 +2,15 @@
 
 import json
 import sqlite3
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchrunner.model import Attempt, Decision, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
 from batchrunner.policy.signature import signature
 from batchrunner.store.groups import COUNT_ONE
+from batchrunner.store.sharing import follow
 from batchrunner.store.transactions import transaction
 
 START = "INSERT INTO attempts (seq, number, run_id, lane, started_at, endpoint) VALUES (?, ?, ?, ?, ?, ?)"
@@ -70,6 +72,7 @@ class Settled:
     """An attempt's end: its row, its answer, its request's new state and the totals, all in one transaction."""
 
     settlement: Settlement
+    followers: "array[int]" = field(default_factory=lambda: array("q"))  #: `seq` of those that shared its fate.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Write the settlement; only a request that is still pending moves."""
@@ -92,6 +95,10 @@ class Settled:
             if state is State.FAILED:
                 error_class, signed, _ = blame
                 cursor.execute(COUNT_ONE, (error_class, signed, finished_at, finished_at))
+            if s.attempt.answers_others:
+                names = ("error_class", "signature", "message")
+                fate = {"state": str(state), "at": finished_at, **dict(zip(names, blame, strict=True))}
+                self.followers[:] = follow(cursor, seq, number, fate)
 
 
 def next_state(settlement: Settlement) -> State:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from batchrunner.model import State
 from batchrunner.store.groups import FILL
+from batchrunner.store.sharing import FRESH_INDEX, add_to
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 5
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -159,8 +160,7 @@ _SECOND = (
 
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.
 IMPORT_INDEXES = (
-    """CREATE INDEX IF NOT EXISTS requests_fresh ON requests (model_class, seq)
-       WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL""",
+    FRESH_INDEX,
     """CREATE INDEX IF NOT EXISTS requests_due ON requests (model_class, not_before)
        WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL""",
     "CREATE INDEX IF NOT EXISTS requests_failed ON requests (error_class, signature) WHERE state = 'failed'",
@@ -212,6 +212,10 @@ def migrate(db: "Database") -> None:
     def m002_second_schema(db: "Database") -> None:
         for statement in _SECOND:
             db.execute(statement)
+
+    @migrations()
+    def m005_fifth_schema(db: "Database") -> None:
+        add_to(db)
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
