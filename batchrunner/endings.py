@@ -30,11 +30,14 @@ class Endings:
         self.given_up.append(reason)
         lane.scope.cancel()
 
-    def run_out(self, reason: str) -> None:
-        """Send nothing more: the money or the time that the user has set is used up."""
+    def run_out(self, reason: str, lane: Lane | None = None) -> None:
+        """Send nothing more (in this *lane*): the money or the time that the user has set is used up."""
         if self.ran_out is None:
             self.ran_out = reason
-        self.stop()
+        if lane is None:
+            self.stop()
+        else:
+            lane.scope.cancel()
 
     def halt(self, lane: Lane, halt: Halt) -> None:
         """Stop the run, or only this *lane*, as *halt* says."""

@@ -18,12 +18,15 @@ from batchrunner.report import Job, Report
 from batchrunner.retuning import Listener
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
+from batchrunner.store.adoption import adopt_found
 from batchrunner.store.changes import recover
-from batchrunner.store.files import check_place, open_reader, owned
+from batchrunner.store.files import open_reader, owned
 from batchrunner.store.owner import owner_connection
+from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
+from batchrunner.store.sharing import pair_up, unpair
 
 
 @dataclass(slots=True)
@@ -42,7 +45,8 @@ class Session:
         started = self._means.clock.monotonic()
         self._report.simulated = self._is_simulated
         store = self._job.store
-        with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
+        opening = partial(owner_connection, durability=self._job.durability, note=self._reporter.note)
+        with owned(store) as name, opening(store) as conn:
             listener = Listener(store, name, self._stopper, self._means.clock, self._reporter.note)
             async with listener.listening():
                 self._prepare(conn)
@@ -79,6 +83,8 @@ class Session:
             raise UsageError(
                 f"{self._job.store} has no job file in it yet, or not all of it; `batchrunner run` reads it."
             )
+        for adopted in adopt_found(conn, self._job.store):  # before it is taken for lost, and paid for again
+            self._reporter.note(adopted.words)
         recover(conn)
         claim_for(conn, simulated=self._is_simulated, store=self._job.store)
 
@@ -86,20 +92,30 @@ class Session:
         if self._job.put_back is not None:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
+    def _pair(self, conn: sqlite3.Connection, last_line: int) -> None:
+        """Let identical requests share an answer, if the user wants that; of a few that were picked each is sent."""
+        settings = self._means.settings
+        if settings.sharing.dedupe and not settings.sampling.picks:
+            at = stamp(self._means.clock.utc_now())
+            self._report.paired = pair_up(conn, last_line=last_line, at=at)
+        else:
+            unpair(conn)
+
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = self._job.store.stat()
+        place = Place(self._job.store)
         with contextlib.closing(open_reader(self._job.store)) as reading:
             settings = self._means.settings
             choosing = partial(
                 Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
             )
             queue = await to_thread.run_sync(choosing)
+            await to_thread.run_sync(self._pair, conn, queue.last_line)
             if queue.model_classes() and queue.totals().pending:
                 shift = Shift(
                     self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report, place
                 )
                 await shift.work(conn, queue, listener)
-            check_place(self._job.store, place)
+            place.check()
             self._report.totals = queue.totals()
 
     def _conclude(self) -> None:

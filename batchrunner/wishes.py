@@ -17,6 +17,7 @@ from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
 from batchrunner.policy.caps import Caps, parse_duration, parse_usd
+from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job
@@ -46,6 +47,8 @@ _GOES_ON = (
     "itpm",
     "otpm",
     "burst",
+    "prime",
+    "dedupe",
     "concurrency",
     "max_outage_s",
     "rules",
@@ -109,7 +112,7 @@ def _last(store: Path) -> dict[str, Any]:
     """Return the limits and rules of the latest run: whoever goes on with a store alone goes on as it went."""
     with closing(open_reader(store)) as conn:
         last = latest_settings(conn)
-    return {name: last[name] for name in _GOES_ON if last.get(name)}
+    return {name: last[name] for name in _GOES_ON if last.get(name) or last.get(name) is False}
 
 
 def _store(requests: Requests, options: Options) -> Path:
@@ -183,6 +186,7 @@ def _settings(options: Options) -> RunSettings:
             parse_usd("max_cost", options.get("max_cost")),
             parse_duration("max_duration", options.get("max_duration")),
         ),
+        sharing=Sharing(options.get("prime") is not False, bool(options.get("dedupe"))),
     )
 
 

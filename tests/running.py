@@ -25,7 +25,7 @@ from batchrunner.runner import run
 from batchrunner.settings import RunSettings
 from batchrunner.simulator import Ledger, Simulator, parse_spec
 from batchrunner.simulator.answers import answer_text, body_sha256
-from batchrunner.simulator.ledger import Arrival
+from batchrunner.simulator.ledger import Arrival, BatchRow
 from batchrunner.simulator.server import serve
 from batchrunner.store.files import open_reader
 
@@ -51,6 +51,7 @@ class WatchedLedger(Ledger):
         self.seen: list[Arrival] = []
         self.arrivals = 0
         self.ends = 0
+        self.batch_rows: list[BatchRow] = []
 
     def arrive(self, arrival: Arrival, now: float) -> None:
         super().arrive(arrival, now)
@@ -64,6 +65,13 @@ class WatchedLedger(Ledger):
         with self._changed:
             self.ends += 1
             self.paid.update([arrival.body] if arrival.paid else [])
+            self._changed.notify_all()
+
+    def book(self, row: BatchRow, now: float) -> None:
+        super().book(row, now)
+        with self._changed:
+            self.batch_rows.append(row)
+            self.paid.update([row.body] if row.paid else [])
             self._changed.notify_all()
 
     def wait_until(self, condition: Callable[["WatchedLedger"], bool], timeout_s: float = 60) -> None:

@@ -14,14 +14,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience", "slots"},
+    {"model", "errors", "clock", "audience", "slots", "failpoints"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
-    {"settings", "advice", "catalogue", "endpoint_words", "prices"},
+    {"settings", "advice", "catalogue", "endpoint_words", "cache_words", "prices"},
     {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "parking", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
-    {"endings", "keywords", "bounds"},
-    {"definition", "endpoints"},
+    {"endings", "keywords", "till"},
+    {"definition", "endpoints", "bounds"},
     {"dispatcher", "preflight", "holding", "destinations", "doctor"},
     {"keeping"},
     {"assembly"},

@@ -9,6 +9,7 @@ import click
 from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
+from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.history import latest_settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @options.shaping
 @options.sampling
 @capping
+@sharing
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -52,6 +54,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @options.sampling
 @capping
+@sharing
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -67,6 +70,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @selecting
 @capping
+@sharing
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
@@ -197,6 +201,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
         caps=caps_of(given, last),
+        sharing=sharing_of(given, last),
     )
 
 

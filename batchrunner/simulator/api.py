@@ -8,11 +8,12 @@ from typing import Any
 from batchrunner.policy.prefixes import MARKER
 from batchrunner.simulator import checks
 from batchrunner.simulator.answers import Answer, Prompt, body_sha256, compose, message, prompt_texts
+from batchrunner.simulator.batches import BatchCall, Batches
 from batchrunner.simulator.cache import Lookup, PromptCache
 from batchrunner.simulator.chance import draw
 from batchrunner.simulator.events import stream_events
 from batchrunner.simulator.faults import FAULTS, Fault
-from batchrunner.simulator.ledger import MESSAGES_PATH, Arrival, Ledger
+from batchrunner.simulator.ledger import BATCHES_PATH, MESSAGES_PATH, Arrival, Ledger
 from batchrunner.simulator.limits import Limits, Refusal
 from batchrunner.simulator.markers import MARK, NO_MARKS, MarkerError, Marks, chosen_fault, parse_marks, scripted_fault
 from batchrunner.simulator.replies import JSON_TYPE, Framing, Rejection, Reply, to_json
@@ -52,6 +53,7 @@ class Simulator:
         self._limits = Limits(self.settings)
         self._cache = PromptCache()
         self._in_flight = 0  # accepted and not finished
+        self.batches = Batches(self.settings, self.ledger)
 
     def respond(self, method: str, path: str, headers: Mapping[str, str], body: bytes, now: float) -> Reply:
         """Return the reply to a request that arrives at *now*, seconds since `ledger.epoch`; *now* must not go back.
@@ -61,7 +63,10 @@ class Simulator:
         path, _, query = path.partition("?")
         refused = checks.check_host(headers) or checks.check_credential(headers, self.settings.api_key)
         if path == MESSAGES_PATH and method == "POST":
+            refused = refused or checks.check_size(body)
             reply = self._refuse(refused, body) if refused else self._message(headers, body, now)
+        elif refused is None and f"{path}/".startswith(f"{BATCHES_PATH}/"):
+            reply = self._batch(BatchCall(method, path, query, headers, body, now, self.ledger.next_number))
         else:
             reply = self._plain(path, refused or answer_plain(self.settings.models, method, path, query, body))
         if reply.arrival is not None:
@@ -124,6 +129,8 @@ class Simulator:
         settings = self.settings
         if settings.outage is not None and settings.outage.low <= call.now < settings.outage.high:
             return "529", FAULTS["529"]
+        if settings.silence is not None and settings.silence.low <= call.now < settings.silence.high:
+            return "hang", FAULTS["hang"]
         if call.marks.script:
             name = scripted_fault(call.marks.script, call.attempt)
         else:
@@ -234,6 +241,21 @@ class Simulator:
             status=rejection.status,
         )
         return replace(self._error(rejection, self._request_id()), arrival=arrival)
+
+    def _batch(self, call: BatchCall) -> Reply:
+        """Return the reply to a call on the paths of the batches."""
+        request_id = self._request_id()
+        answer = self.batches.answer(call)
+        if isinstance(answer.content, Rejection):
+            reply = self._error(answer.content, request_id)
+        elif isinstance(answer.content, dict):
+            latency_s = self.settings.latency.at(draw(self.settings.seed, call.number, "latency"))
+            reply = Reply(200, self._headers(request_id), (to_json(answer.content),), delay_s=latency_s)
+        else:
+            headers = self._headers(request_id) | {"content-type": "application/binary"}
+            reply = Reply(200, headers, answer.content, framing=Framing.CHUNKED)
+        reply = spoil(reply, answer.wire, request_id)
+        return replace(reply, arrival=Arrival(call.number, call.path, "", 1, answer.action, reply.status))
 
     def _plain(self, path: str, answer: Rejection | dict[str, Any]) -> Reply:
         request_id = self._request_id()

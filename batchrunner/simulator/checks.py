@@ -67,6 +67,12 @@ def check_credential(headers: Mapping[str, str], api_key: str | None) -> Rejecti
     return None
 
 
+def check_size(body: bytes) -> Rejection | None:
+    """Refuse a message request that is too large."""
+    is_large = len(body) > LARGEST_BODY
+    return Rejection(413, "request_too_large", "Request exceeds the maximum size") if is_large else None
+
+
 def read_body(body: bytes) -> tuple[dict[str, Any], Prompt] | Rejection:
     """Return the JSON object that *body* holds, read as strictly as the API reads it, and its identity."""
     try:

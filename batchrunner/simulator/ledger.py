@@ -4,13 +4,16 @@ import json
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 MESSAGES_PATH = "/v1/messages"
+BATCHES_PATH = "/v1/messages/batches"
+#: What a row of a batch costs, as a part of the price of a call.
+BATCH_PRICE = 0.5
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
@@ -37,8 +40,23 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One row of a batch as it ended."""
+
+    batch: str  #: Id.
+    custom_id: str
+    body: str  #: `answers.body_sha256` of its params.
+    attempt: int  #: 1 for the first try of this body, by whatever way; 0: it was never worked on.
+    action: str  #: `succeeded`, `errored`, `canceled` or `expired`.
+    paid: bool = False
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures of a ledger. Only `POST /v1/messages` counts, but for `others`."""
+    """The figures of a ledger. Only `POST /v1/messages` counts, but for `others` and what begins with `batch`."""
 
     arrivals: int
     others: int  #: Arrivals on other paths.
@@ -46,7 +64,7 @@ class Summary:
     accepted: int
     paid: int  #: Answers that were billed.
     undelivered: int  #: Paid answers whose reply did not get out whole: the client had gone, or a fault cut it.
-    paid_more_than_once: Mapping[str, int]  #: Body -> number of paid answers, where there were several.
+    paid_more_than_once: Mapping[str, int]  #: Body -> number of paid answers, in batches too, where there were several.
     statuses: Mapping[int, int]
     actions: Mapping[str, int]
     input_tokens: int  #: Of paid answers, outside of the cache.
@@ -55,6 +73,10 @@ class Summary:
     cache_writes: int
     cache_read_tokens: int
     cache_write_tokens: int  #: For whatever time.
+    batches: int = 0  #: Batches that had a row that was worked on, or ended without.
+    batch_rows: Mapping[str, int] = field(default_factory=dict)  #: How the rows of batches ended.
+    batch_input_tokens: int = 0  #: Of paid rows, at half the price.
+    batch_output_tokens: int = 0
 
 
 class Ledger:
@@ -74,6 +96,8 @@ class Ledger:
         self._attempts: dict[str, int] = {}
         self._paid: dict[str, int] = {}
         self._accepted_at = array("d")
+        self._batches: set[str] = set()
+        self._batch_rows: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +142,12 @@ class Ledger:
             facts |= {name: getattr(arrival, name) for name in _CACHED}
         self._write("end", arrival, now, facts)
 
+    def book(self, row: BatchRow, now: float) -> None:
+        """Note that a row of a batch came to its end at *now*; if it is paid, at half the price."""
+        self._fold_row(row)
+        facts = {name: getattr(row, name) for name in BatchRow.__dataclass_fields__}
+        self._put({"event": "batch_row", "t": round(now, 6), "at": self._at(now), **facts, "price": BATCH_PRICE})
+
     def summary(self) -> Summary:
         """Return the figures so far."""
         counts = self._counts
@@ -137,6 +167,10 @@ class Ledger:
             cache_writes=counts["cache_writes"],
             cache_read_tokens=counts["cache_read_tokens"],
             cache_write_tokens=counts["cache_write_tokens"],
+            batches=len(self._batches),
+            batch_rows=dict(self._batch_rows),
+            batch_input_tokens=counts["batch_input_tokens"],
+            batch_output_tokens=counts["batch_output_tokens"],
         )
 
     def max_in_window(self, period_s: float) -> int:
@@ -157,6 +191,9 @@ class Ledger:
         for line in read_lines(path):
             at = datetime.fromisoformat(line["at"])
             epoch = epoch or at - timedelta(seconds=line["t"])
+            if line["event"] == "batch_row":
+                ledger._fold_row(BatchRow(**{name: line[name] for name in BatchRow.__dataclass_fields__}))
+                continue
             arrival = Arrival(**{name: line[name] for name in Arrival.__dataclass_fields__ if name in line})
             if line["event"] == "arrival":
                 ledger._fold_arrival(arrival, (at - epoch).total_seconds())
@@ -191,14 +228,24 @@ class Ledger:
             self._counts["cache_read_tokens"] += arrival.cache_read_tokens
             self._counts["cache_write_tokens"] += _written(arrival)
 
+    def _fold_row(self, row: BatchRow) -> None:
+        self._batches.add(row.batch)
+        self._batch_rows[row.action] += 1
+        if row.attempt:
+            self._attempts[row.body] = row.attempt
+        if row.paid:
+            self._paid[row.body] = self._paid.get(row.body, 0) + 1
+            self._counts["batch_input_tokens"] += row.input_tokens
+            self._counts["batch_output_tokens"] += row.output_tokens
+
+    def _at(self, now: float) -> str:
+        return (self.epoch + timedelta(seconds=now)).isoformat(timespec="microseconds")
+
     def _write(self, event: str, arrival: Arrival, now: float, facts: Mapping[str, Any]) -> None:
-        if self._file is None:
-            return
-        at = (self.epoch + timedelta(seconds=now)).isoformat(timespec="microseconds")
         line = {
             "event": event,
             "t": round(now, 6),
-            "at": at,
+            "at": self._at(now),
             "number": arrival.number,
             "body": arrival.body,
             "attempt": arrival.attempt,
@@ -207,7 +254,11 @@ class Ledger:
             "path": arrival.path,
             **facts,
         }
-        self._file.write(_ENCODER.encode(line).encode() + b"\n")
+        self._put(line)
+
+    def _put(self, line: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(_ENCODER.encode(line).encode() + b"\n")
 
 
 def _written(arrival: Arrival) -> int:

@@ -16,11 +16,13 @@ from aiohttp.web_protocol import RequestHandler
 
 from batchrunner.errors import UsageError
 from batchrunner.simulator.api import Simulator
-from batchrunner.simulator.checks import LARGEST_BODY
+from batchrunner.simulator.batches import LARGEST_BATCH
 from batchrunner.simulator.sending import Sending
 
 _BACKLOG = 4096  # clients open all their connections at once
 _STOP_S = 0.2  # what a connection gets to end by itself when the server stops
+_SLICE_S = 0.01  # batches are worked on in slices, so that calls are answered meanwhile
+_ROWS_PER_SLICE = 100
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,9 +52,11 @@ async def serve(simulator: Simulator, port: int = 0) -> AsyncIterator[str]:
         raise UsageError(
             f"Port {port} on 127.0.0.1 cannot be used: {error.strerror}. Name another one, or 0."
         ) from error
+    working = loop.create_task(service.work())
     try:
         yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
+        working.cancel()
         with anyio.CancelScope(shield=True):
             listener.close()
             server.pre_shutdown()
@@ -97,6 +101,7 @@ class _Service:
         # Instants count on from the ledger's epoch, so that one simulator may be served twice.
         self._zero = time.monotonic() - (datetime.now(UTC) - simulator.ledger.epoch).total_seconds()
         self._tasks: set[asyncio.Task[object]] = set()
+        self._created = asyncio.Event()  # a batch was: there is something to work on
 
     def request(
         self,
@@ -107,7 +112,7 @@ class _Service:
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
         """Make a request that may be as large as the API permits."""
-        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=LARGEST_BODY)
+        return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=LARGEST_BATCH)
 
     async def stop(self) -> None:
         """Cut off what is still being answered."""
@@ -115,6 +120,15 @@ class _Service:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_STOP_S)
+
+    async def work(self) -> None:
+        """Work on the rows of batches as their turn comes, until cancelled."""
+        while True:
+            if self._simulator.batches.advance(self._now(), _ROWS_PER_SLICE):
+                await asyncio.sleep(_SLICE_S)
+            else:
+                self._created.clear()
+                await self._created.wait()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; aiohttp cancels this when the client goes away."""
@@ -126,6 +140,8 @@ class _Service:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         reply = self._simulator.respond(request.method, request.raw_path, request.headers, body, self._now())
+        if reply.arrival is not None and reply.arrival.action == "created":
+            self._created.set()
         transport = request.transport
         if transport is None:  # the client went away with its last byte
             self._simulator.finish(reply, self._now(), 0, delivered=False)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchrunner.errors import UsageError
+from batchrunner.simulator.batch_settings import BatchSettings
 from batchrunner.simulator.catalogue import DEFAULT_MODELS
 from batchrunner.simulator.chance import SIGMA, Shape, Spread
 from batchrunner.simulator.faults import FAULTS
@@ -40,6 +41,7 @@ class SimulatorSettings:
     output_tokens_limit: Quota | None = None
     concurrency: int | None = None  #: Requests that may be answered at once; more get the fault `429_concurrency`.
     outage: Spread | None = None  #: From `low` to `high` seconds after the start everything gets a 529.
+    silence: Spread | None = None  #: Between these seconds every request is taken and never answered.
     bucket_s: float = 60.0  #: Depth of the token buckets, in seconds of the rate.
     strict: bool = False  #: Strict sliding windows in place of the token buckets.
     reserve_output: bool = False  #: Output counts as `max_tokens` from admission to end, not as it is produced.
@@ -52,6 +54,7 @@ class SimulatorSettings:
     seed: int = 1
     api_key: str | None = field(default=None, repr=False)  #: The only credential that is let in; None: any.
     models: tuple[str, ...] = DEFAULT_MODELS  #: What `GET /v1/models` lists.
+    batches: BatchSettings = field(default_factory=BatchSettings)  #: The Message Batches API.
 
 
 def parse_spec(text: str) -> SimulatorSettings:
@@ -60,23 +63,25 @@ def parse_spec(text: str) -> SimulatorSettings:
     Raise `UsageError` for names and values that make no sense.
     """
     options: dict[str, Any] = {}
+    batches: dict[str, Any] = {}
     faults: dict[str, float] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
-        if name not in _OPTIONS and name not in FAULTS:
+        if name not in _OPTIONS and name not in _BATCH_OPTIONS and name not in FAULTS:
             raise UsageError(
-                f"simulator: {name!r} is unknown. Settings: {', '.join(_OPTIONS)}. Faults (NAME=PROBABILITY): {', '.join(FAULTS)}."
+                f"simulator: {name!r} is unknown. Settings: {', '.join((*_OPTIONS, *_BATCH_OPTIONS))}. "
+                f"Faults (NAME=PROBABILITY): {', '.join(FAULTS)}."
             )
         if not equals or not value:
             raise UsageError(f"simulator: {name} needs a value: {name}=...")
-        field_name, parse = _OPTIONS.get(name, (name, _probability))
-        target = faults if name in FAULTS else options
+        field_name, parse = (_OPTIONS | _BATCH_OPTIONS).get(name, (name, _probability))
+        target = faults if name in FAULTS else batches if name in _BATCH_OPTIONS else options
         if field_name in target:
             raise UsageError(f"simulator: {name}={value}: this is set twice.")
         target[field_name] = _parsed(parse, name, value)
     if sum(faults.values()) > 1:
         raise UsageError("simulator: the probabilities of the faults add up to more than 1.")
-    return SimulatorSettings(**options, faults=faults)
+    return SimulatorSettings(**options, faults=faults, batches=BatchSettings(**batches))
 
 
 def _parsed(parse: Callable[[str], object], name: str, value: str) -> Any:
@@ -191,7 +196,7 @@ def _charging(text: str) -> bool:
     return text == "reserved"
 
 
-_OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+_OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "latency": ("latency", _spread),
     "rpm": ("requests", _per_minute),
     "rate": ("requests", _rate),
@@ -199,6 +204,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "otpm": ("output_tokens_limit", _per_minute),
     "concurrency": ("concurrency", _count),
     "outage": ("outage", _span),
+    "silence": ("silence", _span),
     "bucket_s": ("bucket_s", _positive),
     "strict": ("strict", _switch),
     "output_limit": ("reserve_output", _charging),
@@ -211,4 +217,18 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "key": ("api_key", str),
     "output_tokens": ("output_tokens", _spread),
     "tokens_per_s": ("tokens_per_s", _positive),
+}
+_BATCH_OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "batches": ("offered", _switch),
+    "batch_s": ("seconds", _spread),
+    "batch_expires_s": ("expires_s", _positive),
+    "batch_kept_s": ("kept_s", _positive),
+    "batch_cancel_s": ("cancel_s", _number),
+    "batch_queue": ("queue", _count),
+    "batch_errored": ("errored", _probability),
+    "batch_expired": ("expired", _probability),
+    "batch_failing": ("failing", _probability),
+    "batch_lost": ("lost", _probability),
+    "batch_cut": ("cut", _probability),
+    "batch_results_host": ("results_host", str),
 }

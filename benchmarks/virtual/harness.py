@@ -141,8 +141,8 @@ def _doors(servers: Sequence[VirtualServer]) -> Iterator[None]:
         names = [Reached(f"endpoint{i}", True) for i in range(len(each))] if len(each) > 1 else []
         yield Way(Routes(each, each) if names else each[0], True, {"endpoint": "simulator"}, concurrency, names)
 
-    def unflushed(store: Path, *, durability: str = "full") -> sqlite3.Connection:
-        conn = open_owner(store, durability=durability)
+    def unflushed(store: Path, **given: Any) -> sqlite3.Connection:
+        conn = open_owner(store, **given)
         conn.execute("PRAGMA synchronous = OFF")
         return conn
 

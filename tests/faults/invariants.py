@@ -39,13 +39,14 @@ def check_invariants(
     outputs: Iterable[Path | str] = (),
     store: Path | None = None,
     finished: bool = True,
+    alone: bool = True,
 ) -> Verdict:
     """Raise `AssertionError` unless nothing was lost, mixed up, paid for in secret or given away.
 
     *job*: a JSONL file, every line with an `id` (or `custom_id`) and a body of its own. *ledger*: of the simulator, which answers nothing any
     more (`Endpoint.settle`). *saved*: custom_id -> status, what a run had acknowledged as saved before it was killed.
     *kills*: how often a run died (or was cancelled) with at most *slots* calls in flight. *outputs*: captured output, as files or text.
-    *finished*: whether every request must be final by now.
+    *finished*: whether every request must be final by now. *alone*: whether nothing but this job was sent to that simulator.
 
     I1 one row per input line, every one final; I2 every answer is the one to its own request; I3 nothing acknowledged
     is missing; I4 at most `kills * slots` answers were paid for in vain, and each is listed; I5 the file is sound, its
@@ -57,7 +58,10 @@ def check_invariants(
         _own_answers(conn)
         _acknowledged_is_there(conn, saved)
         paid = Counter(line["body"] for line in _messages(ledger) if line["event"] == "end" and line["paid"])
-        listed = _paid_in_vain(conn, store, paid, kills * slots)
+        bodies = {body_sha256(row["params"].encode()): row["custom_id"] for row in conn.execute(_BODIES)}
+        if not alone:
+            paid = Counter({body: times for body, times in paid.items() if body in bodies})
+        listed = _paid_in_vain(conn, store, bodies, paid, kills * slots)
         _sound(conn)
         _same_in_the_export(conn, job, store)
     _no_key([job.parent, ledger], outputs)
@@ -94,9 +98,10 @@ def _acknowledged_is_there(conn: sqlite3.Connection, saved: Mapping[str, str]) -
     assert not lost, f"I3: {len(lost)} that were said to be saved are lost: {sorted(lost)[:5]}"
 
 
-def _paid_in_vain(conn: sqlite3.Connection, store: Path, paid: Counter[str], most: int) -> int:
+def _paid_in_vain(
+    conn: sqlite3.Connection, store: Path, bodies: Mapping[str, str], paid: Counter[str], most: int
+) -> int:
     """Check that what was paid for is kept or listed, and that no more was paid for in vain than was in flight."""
-    bodies = {body_sha256(row["params"].encode()): row["custom_id"] for row in conn.execute(_BODIES)}
     assert len(bodies) == conn.execute("SELECT count(*) FROM inputs").fetchone()[0], "two requests ask the same"
     assert paid.keys() <= bodies.keys(), "I4: something was paid for that is not in the store"
     kept: Counter[str] = Counter(dict(conn.execute(_KEPT).fetchall()))

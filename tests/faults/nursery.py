@@ -11,6 +11,7 @@ import traceback
 from importlib import import_module
 from typing import Any
 
+from batchrunner import failpoints
 from faults import saver
 
 _HEAVY = ("anthropic", "aiohttp", "batchrunner.library", "batchrunner.api.direct", "batchrunner.api.sdk", "batchrunner.engines.live")  # fmt: skip
@@ -26,6 +27,7 @@ def _live(order: dict[str, Any]) -> int:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.environ.update(order["env"])
+    failpoints.arm(os.environ.get(failpoints.VARIABLE))
     return saver.main(order["asked"])
 
 
