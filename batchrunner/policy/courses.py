@@ -62,13 +62,15 @@ class Courses:
         if span is None:
             self.after, self.plain = after, more
             return
-        rest, marks = span._replace(path=path, after=after), marks_of(path)
-        if span is self._main:
-            self._main, self._last, self._marked = rest, marks, more
+        rest = span._replace(path=path, after=after)
+        if span is not self._main:
+            self._put_off.popleft()
+            if more:
+                self._put_off.appendleft(_PutOff(rest, marks_of(path)))
             return
-        self._put_off.popleft()
-        if more:
-            self._put_off.appendleft(_PutOff(rest, marks))
+        if rest != span:  # otherwise nothing was found, and where it begins there may be no request
+            self._last = marks_of(path)
+        self._main, self._marked = rest, more
 
     def _go_around(self, key: str) -> None:
         """The group that the main span has come to waits for the prefix *key*: go on behind it, and come back later."""
