@@ -21,6 +21,10 @@ class Counts:
     cache_write_tokens: int = 0
     cache_read_tokens: int = 0
     followed: int = 0  #: Got the answer, or shared the failure, of an identical request without being sent.
+    cost_usd: float = 0.0  #: As far as it is known.
+    unpriced: int = 0  #: Answers whose cost is not known.
+    possibly_billed: int = 0  #: Attempts that brought no answer and may have been billed.
+    possible_usd: float = 0.0  #: What those cost at most, as far as prices are known.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
 
     def add(self, settlement: Settlement, followers: int = 0) -> None:
@@ -32,6 +36,11 @@ class Counts:
             self.output_tokens += answer.usage.output_tokens
             self.cache_write_tokens += answer.usage.cache_write_tokens
             self.cache_read_tokens += answer.usage.cache_read_tokens
+            self.unpriced += settlement.bill.cost_usd is None
+        elif isinstance(outcome, Failure) and outcome.possibly_paid:
+            self.possibly_billed += 1
+            self.possible_usd += settlement.bill.possible_usd or 0.0
+        self.cost_usd += settlement.bill.cost_usd or 0.0
         match settlement.decision:
             case None:
                 self.succeeded += 1 + followers

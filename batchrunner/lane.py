@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import anyio
@@ -228,6 +228,13 @@ class Lane:
                 group.cancel_scope.cancel()
         finally:
             holdups.end(self.clock.monotonic())
+
+    def next_for(self, berth: Berth) -> Attempt:
+        """Take the next attempt, which starts at *berth*."""
+        attempt = self.due.popleft()
+        if berth.index:
+            attempt = replace(attempt, endpoint=berth.index)
+        return attempt if attempt.prefix is None else self.parking.leading(attempt, self.due)
 
     def begun(self, attempt: Attempt, berth: Berth) -> None:
         """The answer to *attempt* begins to arrive: the prompt cache has its prefix."""

@@ -7,26 +7,24 @@ read, and are never all in memory or on a disk. The first requests go over the w
 Then a stretch of requests is settled at the beginning, in the middle and at the end of the queue: runner, queue, lane,
 limiter, dispatcher, engine, writer and store are real and every commit is flushed; only the way to the API ends before
 the sockets. What lies between the stretches is declared answered by a few SQL statements, so that the tables are as
-large as they would be. The import's yardstick is bare sqlite3: `json.loads`, and the same rows into the same tables
-without their indexes.
+large as they would be. The import's yardstick is bare sqlite3 with a million lines: `json.loads`, and the same rows into
+the same tables with the same indexes.
 """
 
-import json
 import multiprocessing
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+from bare import bare_import_s
 from listening import Listening
 from measuring import Size, Table, benchmark, middle
 from memory import Sample, Watched, between, peak, slope
-from stores import Generated, finish, generated, owning
+from stores import finish, generated, owning
 from stretches import Stretch, over_the_wire, without_wire
 
 _FEW = 10_000
@@ -35,10 +33,6 @@ _PATIENCE_S = 60.0
 _PLACES = ("beginning", "middle", "end")
 _NEXT = """SELECT min(seq) FROM requests INDEXED BY requests_fresh
     WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL AND model_class = 'haiku-4-5'"""
-_BARE = (
-    "INSERT INTO requests (seq, custom_id, line, line_hash, params_hash, model_class) VALUES (?, ?, ?, ?, ?, 'haiku-4-5')",
-    "INSERT INTO inputs (seq, params, metadata, max_tokens, stream, timeout_s) VALUES (?, ?, NULL, 256, 0, NULL)",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +64,8 @@ class Observed:
 def measure(size: Size) -> Sequence[Table]:
     """Observe a few lines and many; one round, whatever was asked for."""
     few, many = _observed(_FEW, 1_000), _observed(size.count, 2_000 if size.is_short else 20_000)
-    bare = _bare_lines_per_s(min(size.count, 1_000_000))
+    few_lines = min(size.count, 1_000_000)
+    bare = few_lines / bare_import_s(few_lines)
     longest = max(many.stretches, key=lambda one: one.requests)
     both = (few, many)
     imported = Table(
@@ -78,6 +73,7 @@ def measure(size: Size) -> Sequence[Table]:
         ("figure", f"{_FEW:,} lines", f"{many.count:,} lines"),
         [
             ("import to the end, lines/s", *(f"{one.count / one.import_s:,.0f}" for one in both)),
+            ("for each second of processor", *(f"{one.count / one.imported.loaded_cpu_s:,.0f}" for one in both)),
             ("beside bare sqlite3", "", f"{many.count / many.import_s / bare:.2f}"),
             ("first request after the import, s", *(f"{one.first_at - one.imported.loaded_at:.2f}" for one in both)),
             ("most memory during the import, MB", *(f"{peak(one.reading):.0f}" for one in both)),
@@ -156,27 +152,6 @@ def _work(pipe: Connection, store: Path, count: int, requests: int, url: str) ->
 def _answer_up_to(store: Path, last: int) -> None:
     with owning(store) as conn:
         finish(conn, conn.execute(_NEXT).fetchone()[0], last)
-
-
-def _bare_lines_per_s(count: int) -> float:
-    with tempfile.TemporaryDirectory(prefix="scale-") as folder, owning(Path(folder, "bare.db")) as conn:
-        conn.execute("PRAGMA synchronous = NORMAL")
-        began = time.perf_counter()
-        stream, made = Generated(count), 0
-        while block := stream.read(0):
-            rows = [json.loads(text) for text in block.splitlines()]
-            seqs = range(made + 1, made + 1 + len(rows))
-            made += len(rows)
-            _insert(conn, [(n, r["custom_id"], n, "0" * 20, "0" * 20) for n, r in zip(seqs, rows, strict=True)],
-                    [(n, json.dumps(r["params"])) for n, r in zip(seqs, rows, strict=True)])  # fmt: skip
-        return count / (time.perf_counter() - began)
-
-
-def _insert(conn: sqlite3.Connection, requests: Sequence[tuple[Any, ...]], inputs: Sequence[tuple[Any, ...]]) -> None:
-    conn.execute("BEGIN")
-    for statement, rows in zip(_BARE, (requests, inputs), strict=True):
-        conn.executemany(statement, rows)
-    conn.execute("COMMIT")
 
 
 if __name__ == "__main__":

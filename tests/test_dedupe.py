@@ -16,7 +16,21 @@ from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
 from batchrunner.store.sharing import Paired, pair_up, unpair
-from builders import AT, LANE, LATER, body, failure, opened_store, request, rows, run_on, settlement, success, take_in, write
+from builders import (
+    AT,
+    LANE,
+    LATER,
+    body,
+    failure,
+    opened_store,
+    request,
+    rows,
+    run_on,
+    settlement,
+    success,
+    take_in,
+    write,
+)
 from running import KEY, WatchedLedger, job_file, run_job, simulator
 from running import rows as stored
 from store_helpers import report, typed

@@ -1,5 +1,7 @@
 """In which order fresh requests are taken, and that none is left out or taken twice."""
 
+from collections.abc import Sequence
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,20 +20,20 @@ def key(name: str) -> str:
 class Store:
     """Rows as the store has them: (path or None, seq)."""
 
-    def __init__(self, rows: list[str | None], count: int) -> None:
+    def __init__(self, rows: Sequence[str | None], count: int) -> None:
         self.rows = [(given, seq) for seq, given in enumerate(rows, 1)]
         self.count = count
 
-    def read(self, courses: Courses, span: Span | None) -> list[tuple[str | None, int]]:
+    def read(self, courses: Courses, span: Span | None) -> Sequence[tuple[str | None, int]]:
         if span is None:
             found = [row for row in self.rows if row[0] is None and row[1] > courses.after][: self.count]
             courses.took(None, found[-1][1] if found else courses.after, "", more=len(found) == self.count)
             return found
         marked = sorted((given, seq) for given, seq in self.rows if given is not None)
-        found = [row for row in marked if (span.path, span.after) < row and row[0] < span.upto][: self.count]
-        last = found[-1] if found else (span.path, span.after)
-        courses.took(span, last[1], last[0], more=len(found) == self.count)
-        return list(found)
+        within = [row for row in marked if (span.path, span.after) < row and row[0] < span.upto][: self.count]
+        last, after = within[-1] if within else (span.path, span.after)
+        courses.took(span, after, last, more=len(within) == self.count)
+        return within
 
 
 def test_marks_read_back_what_a_path_says() -> None:
@@ -49,7 +51,7 @@ def test_a_group_is_all_that_shares_the_prefix() -> None:
 
 def test_marked_requests_come_group_by_group_and_before_the_others() -> None:
     store, courses = Store([path("b"), None, path("a"), path("b"), path("a")], 2), Courses()
-    order = []
+    order: list[tuple[str | None, int]] = []
     while courses.more:
         order += store.read(courses, courses.next(lambda _: None, 0))
     assert order == [(path("a"), 3), (path("a"), 5), (path("b"), 1), (path("b"), 4), (None, 2)]
@@ -91,7 +93,8 @@ PATHS = st.one_of(
 def test_every_request_is_given_once_whatever_waits_meanwhile(
     rows: list[str | None], count: int, holds: list[set[str]]
 ) -> None:
-    store, courses, given_out = Store(rows, count), Courses(), []
+    store, courses = Store(rows, count), Courses()
+    given_out: list[tuple[str | None, int]] = []
     pending = [*holds, *[set[str]() for _ in range(300)]]
     for names in pending:
         held = {key(name) for name in names}

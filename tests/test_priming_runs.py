@@ -9,8 +9,11 @@ from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
+from batchrunner.simulator import Simulator, parse_spec
+from batchrunner.simulator.ledger import Arrival
+from batchrunner.simulator.server import serve
 from batchrunner.store.schema import SCHEMA_VERSION
-from running import KEY, job_file, rows, run_job, simulator
+from running import KEY, WatchedLedger, job_file, rows, run_job
 from virtual import Figures, virtual_run
 from virtual.sharing import MODEL, input_cost, sharing, writes
 
@@ -119,15 +122,29 @@ def test_the_run_says_what_it_waits_for() -> None:
     assert figures.report.counts.cache_read_tokens == 29 * 1200
 
 
+class Noting(WatchedLedger):
+    """Remembers how many answers were out at each arrival."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended_before: list[int] = []
+
+    def arrive(self, arrival: Arrival, now: float) -> None:
+        super().arrive(arrival, now)
+        self.ended_before.append(self.ends)
+
+
 @pytest.mark.anyio
 async def test_over_the_wire_the_others_follow_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    path = job_file(tmp_path / "jobs.jsonl", list(sharing(40, tokens=1200, mark=MARK)))
-    async with simulator("latency=1") as (url, ledger):
+    lines = list(sharing(40, tokens=1200, mark=MARK))
+    lines[0]["prompt"] = "[[sim:delay=5]] the first"
+    path = job_file(tmp_path / "jobs.jsonl", lines)
+    async with serve(Simulator(parse_spec("latency=0.05"), ledger := Noting())) as url:
         report = await run_job(path, url, settings(in_flight=40))
         summary = ledger.summary()
     assert (report.totals.succeeded, summary.cache_writes, summary.cache_reads) == (40, 1, 39)
-    assert report.seconds < 1.9  # 0.2 s to the first byte and 1 s for the others; after the whole answer it were 2
+    assert ledger.ended_before[:2] == [0, 0]
     store = path.with_suffix(".db")
     assert rows(store, "SELECT sum(cache_read_tokens), sum(cache_write_tokens) FROM attempts") == [(39 * 1200, 1200)]
     assert rows(store, "PRAGMA user_version") == [(SCHEMA_VERSION,)]

@@ -9,7 +9,7 @@ import pytest
 
 from batchrunner.model import ErrorClass, Fail, Retry, State
 from batchrunner.policy.sampling import Sampling
-from batchrunner.store import changes, chosen, queue, selection, sharing
+from batchrunner.store import changes, chosen, queue, selection, sharing, spending
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
@@ -63,9 +63,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         yield conn
 
 
-@pytest.fixture(params=["fresh statistics", "no statistics"])
+@pytest.fixture(params=["fresh statistics", "sampled statistics", "no statistics"])
 def planned(large: sqlite3.Connection, request: pytest.FixtureRequest) -> sqlite3.Connection:
     """The large store with and without what `PRAGMA optimize` leaves behind at the end of a run."""
+    large.execute(f"PRAGMA analysis_limit = {400 if request.param == 'sampled statistics' else 0}")
     large.execute("ANALYZE")
     if request.param == "no statistics":
         large.execute("DELETE FROM sqlite_stat1")
@@ -131,7 +132,7 @@ def test_hot_statements_search_by_index_and_sort_nothing(planned: sqlite3.Connec
         assert any(index in step for step in searches), steps
 
 
-@pytest.mark.parametrize("sql", [changes.START, changes.RESULT, changes.LANE_TOTALS, *changes.TOTALS.values()])
+@pytest.mark.parametrize("sql", [changes.START, changes.RESULT, spending.SPENT, *changes.TOTALS.values()])
 def test_inserts_and_totals_read_nothing_but_the_one_row_of_the_job(planned: sqlite3.Connection, sql: str) -> None:
     assert set(plan(planned, sql)) <= {"SCAN job"}
 

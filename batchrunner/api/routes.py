@@ -26,8 +26,12 @@ class Routes:
 
     @property
     def client(self) -> Any:
-        """The SDK's client of the first endpoint."""
+        """Where the first endpoint is, and as whom it is used."""
         return self._opened[0].client
+
+    async def sdk_client(self) -> Any:
+        """Return the SDK's client of the first endpoint."""
+        return await self._opened[0].sdk_client()
 
     @property
     def secrets(self) -> Sequence[str]:

@@ -14,10 +14,11 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
+from batchrunner.api.bounded import bound
 from batchrunner.api.breaks import BROKEN, BodyTooLargeError, IdleError, credential_failure, failure_of, late
 from batchrunner.api.classify import classify_error, classify_message
 from batchrunner.api.deadline import CONNECT_S, GRACE_S, IDLE_S, deadline_s
-from batchrunner.api.endpoint import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
+from batchrunner.api.identity import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
 from batchrunner.api.redact import one_line
 from batchrunner.api.sender import STREAM_FROM_TOKENS
 from batchrunner.api.wire import NOTE_SENT, SentNote
@@ -141,6 +142,7 @@ class SdkSender:
     async def _final(self, stream: Any, on_begun: _Call | None) -> Outcome:
         """Read a stream to its end."""
         response: httpx2.Response = stream.response
+        bound(response, self._body_cap_bytes)
         try:
             if any(kind in response.headers.get("content-type", "") for kind in ("json", "html")):
                 # The server does not stream: its answer is one body, which the SDK's reader would throw away.
@@ -204,11 +206,12 @@ def _is_stream(attempt: Attempt) -> bool:
 
 
 def _prepared(client: Any) -> Any:
-    """Return a copy of *client* that never retries, and notes each request just before it goes out."""
-    return client.with_options(max_retries=0, middleware=[*client.middleware, _note_sending])
+    """Return a copy of *client* that never retries or follows a redirect, and notes each request just before it goes out."""
+    return client.with_options(max_retries=0, middleware=[*client.middleware, _before_sending])
 
 
-async def _note_sending(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+async def _before_sending(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+    request.options.follow_redirects = False  # the prompt would go where nobody sent it
     note = NOTE_SENT.get()
     if note is not None:
         note()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from batchrunner.model import Attempt, Outcome
 
@@ -50,12 +50,19 @@ class Senders:
         renew: Callable[[], None] | None = None,
         *,
         secrets: Sequence[str] = (),
+        sdk_client: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
+        """*client* is the SDK's; where it is a `PlainClient` instead, *sdk_client* gives the SDK's."""
         self.secrets = secrets  #: What must not be shown, credentials of the client included.
         self._renew = renew
-        self.client = client  #: The SDK's client, for what is not sending: models, token counts, batches.
+        self.client = client  #: Where it sends, and as whom.
         self._sdk = sdk
         self._direct = direct
+        self._sdk_client = sdk_client
+
+    async def sdk_client(self) -> Any:
+        """Return the SDK's client, for what is not sending: models, token counts, batches."""
+        return self.client if self._sdk_client is None else await self._sdk_client()
 
     async def send(
         self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
@@ -99,28 +106,13 @@ async def open_senders(
 
     Raises `UsageError` for a bad address or too few file descriptors, `HaltError` if there is no usable credential.
     """
-    from batchrunner.api.sdk import SdkSender
-
     if client is not None:
+        from batchrunner.api.sdk import SdkSender
+
         yield Senders(client, SdkSender(client))
         return
-    from batchrunner.api.direct import DirectSender, can_send_for
-    from batchrunner.api.endpoint import open_client, secrets_of
-    from batchrunner.api.redact import SecretText
-    from batchrunner.api.wire import Wire, allow_connections
+    from batchrunner.api.opening import open_over_wire
 
-    allow_connections(concurrency)
-    async with Wire() as wire:
-        client = open_client(
-            base_url, insecure=insecure, api_key=api_key, auth_token=auth_token, headers=headers, wire=wire
-        )
-        secrets = tuple(value for value in (headers or {}).values() if isinstance(value, SecretText))
-        direct = DirectSender(client, wire, secrets=secrets) if can_send_for(client) else None
-        async with client:
-            yield Senders(
-                client,
-                SdkSender(client, tells_sent=True, secrets=secrets),
-                direct,
-                wire.renew,
-                secrets=(*secrets_of(client), *secrets),
-            )
+    identity = {"insecure": insecure, "api_key": api_key, "auth_token": auth_token, "headers": headers}
+    async with open_over_wire(base_url, concurrency, identity) as senders:
+        yield senders

@@ -128,6 +128,7 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
     import anyio
 
+    from batchrunner.audience import OwnProcess
     from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
@@ -142,7 +143,12 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
 
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, endpoints, reporter=watching, signals=True
+            Job(durability=given["durability"], **job),
+            settings,
+            endpoints,
+            reporter=watching,
+            signals=True,
+            audience=OwnProcess(),
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})

@@ -65,17 +65,20 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def endpoint(folder: Path, spec: str = "latency=0.01") -> Iterator[Endpoint]:
+def endpoint(folder: Path, spec: str = "latency=0.01", *, padding: int = 0) -> Iterator[Endpoint]:
     """Serve the simulator from a process of its own; *folder* gets its ledger (`ledger.jsonl`).
 
-    *spec* as `batchrunner simulate --with` takes it. Keep *folder* apart from the run's directory.
+    *spec* as `batchrunner simulate --with` takes it. Keep *folder* apart from the run's directory. *padding*: bytes
+    by which every answer is longer.
     """
     folder.mkdir(exist_ok=True, parents=True)
     ledger = folder / "ledger.jsonl"
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    plain = ["batchrunner", "simulate", "--port", "0", "--with", spec, "--ledger", str(ledger)]
+    large = ["faults.large_endpoint", spec, str(ledger), str(padding)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchrunner", "simulate", "--port", "0", "--with", spec, "--ledger", str(ledger)],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", *(large if padding else plain)],
+        env=env | {"PYTHONPATH": str(Path(__file__).parent.parent)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None

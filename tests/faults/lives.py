@@ -110,11 +110,13 @@ class Nursery:
         )
         self._life: Life | None = None
 
-    def run(self, where: Place, url: str, *, env: dict[str, str] | None = None, **options: Any) -> Life:
-        """Start a run of *where*'s job against *url*; *options*: further keywords of `batchrunner.stream`."""
+    def run(
+        self, where: Place, url: str, *, env: dict[str, str] | None = None, memory: int | None = None, **options: Any
+    ) -> Life:
+        """Start a run of *where*'s job against *url*; *memory*: at most so many bytes of it; *options*: further keywords of `batchrunner.stream`."""
         assert self._life is None or self._life.code is not None, "the last run has not ended"
         asked = {"requests": where.job.name, "model": MODEL, "base_url": url, **options}
-        order = {"asked": asked, "folder": str(where.job.parent), "env": env or {}}
+        order = {"asked": asked, "folder": str(where.job.parent), "env": env or {}, "memory": memory}
         order |= {"stdout": str(where.stdout), "stderr": str(where.stderr)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None

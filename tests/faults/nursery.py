@@ -6,6 +6,7 @@ lines: the child's pid, and when that is over its wait status.
 
 import json
 import os
+import resource
 import sys
 import traceback
 from importlib import import_module
@@ -27,6 +28,8 @@ def _live(order: dict[str, Any]) -> int:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.environ.update(order["env"])
+    if (most := order["memory"]) is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     failpoints.arm(os.environ.get(failpoints.VARIABLE))
     return saver.main(order["asked"])
 
