@@ -25,6 +25,7 @@ class Counts:
     unpriced: int = 0  #: Answers whose cost is not known.
     possibly_billed: int = 0  #: Attempts that brought no answer and may have been billed.
     possible_usd: float = 0.0  #: What those cost at most, as far as prices are known.
+    saved_usd: float = 0.0  #: By the prompt cache and by batches.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
 
     def add(self, settlement: Settlement, followers: int = 0) -> None:
@@ -40,7 +41,9 @@ class Counts:
         elif isinstance(outcome, Failure) and outcome.possibly_paid:
             self.possibly_billed += 1
             self.possible_usd += settlement.bill.possible_usd or 0.0
-        self.cost_usd += settlement.bill.cost_usd or 0.0
+        bill = settlement.bill
+        self.cost_usd += bill.cost_usd or 0.0
+        self.saved_usd += bill.saved_cache_usd + bill.saved_batches_usd
         match settlement.decision:
             case None:
                 self.succeeded += 1 + followers

@@ -12,6 +12,7 @@ from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
 from batchrunner.policy.sampling import Sampling
+from batchrunner.screen import usd
 from batchrunner.settings import RunSettings
 from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
@@ -68,6 +69,10 @@ class Report:
             "cache_read_tokens": self.counts.cache_read_tokens,
             "cache_write_tokens": self.counts.cache_write_tokens,
             "deduplicated": self.counts.followed + self.paired.answered,
+            "cost_usd": self.counts.cost_usd,
+            "unpriced_answers": self.counts.unpriced,
+            "possibly_billed_attempts": self.counts.possibly_billed,
+            "possibly_billed_usd": self.counts.possible_usd,
             "failures": dict(self.counts.failures),
             "waits": self.waits,
             "endpoints": self.endpoints,
@@ -147,6 +152,7 @@ def closing(report: Report, name: str) -> str:
         )
         if counts.cache_read_tokens or counts.cache_write_tokens:
             lines.append(cache_told(counts.cache_read_tokens, counts.cache_write_tokens))
+        lines.append(_cost(report))
     elif report.imported is not None and not report.imported.requests:
         lines.append(f"{name} holds no requests")
     elif not totals.pending and report.ending == "finished":
@@ -154,6 +160,26 @@ def closing(report: Report, name: str) -> str:
     if shared := counts.followed + report.paired.answered:
         lines.append(f"not sent, as an identical request has the answer (--dedupe): {shared:,}")
     return "\n".join(lines + [endpoint_told(one) for one in report.endpoints] + report.waits + _next(report, name))
+
+
+def _cost(report: Report) -> str:
+    """Return what this run has cost, and what the rest will at that rate."""
+    counts, totals = report.counts, report.totals
+    final = counts.succeeded + counts.failed
+    priced = counts.cost_usd > 0 or not counts.unpriced
+    parts = [usd(counts.cost_usd) if priced else "unknown, for want of a price"]
+    if counts.unpriced and priced:
+        parts.append(f"{counts.unpriced:,} answers have no known price")
+    if counts.possibly_billed:
+        parts.append(
+            f"at most {usd(counts.possible_usd)} more for {counts.possibly_billed:,} calls that may have been billed"
+        )
+    if counts.saved_usd:
+        parts.append(f"{usd(counts.saved_usd)} saved by caching and batches")
+    if totals.pending and final and priced:
+        parts.append(f"about {usd(counts.cost_usd / final * totals.pending)} for the {totals.pending:,} pending")
+    simulated = " (simulated: nothing was paid)" if report.simulated else ""
+    return f"cost{simulated}: {'; '.join(parts)}"
 
 
 def _next(report: Report, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -35,8 +35,8 @@ from batchrunner.settings import (
     with_rules,
 )
 from batchrunner.spool import spooled
-from batchrunner.store.files import open_reader, store_path
-from batchrunner.store.history import latest_settings
+from batchrunner.store.files import store_path
+from batchrunner.store.read import Reader
 
 #: What an input is called that has no path.
 LABEL = "requests from Python"
@@ -110,8 +110,8 @@ def _definition(requests: Requests) -> Definition | None:
 
 def _last(store: Path) -> dict[str, Any]:
     """Return the limits and rules of the latest run: whoever goes on with a store alone goes on as it went."""
-    with closing(open_reader(store)) as conn:
-        last = latest_settings(conn)
+    with Reader(store) as reader:
+        last = reader.settings()
     return {name: last[name] for name in _GOES_ON if last.get(name) or last.get(name) is False}
 
 

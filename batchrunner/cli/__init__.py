@@ -28,6 +28,7 @@ _VERBS = {
     "retry": _Verb(_HOME + "run", "Put failed requests back and run."),
     "status": _Verb(_HOME + "status", "Show how far it is and what to do next."),
     "errors": _Verb(_HOME + "errors", "Show what failed, why, and the command that mends it."),
+    "spend": _Verb(_HOME + "spend", "Show what it has cost, and what it will."),
     "show": _Verb(_HOME + "show", "Show one request whole, with each attempt and the answer."),
     "export": _Verb(_HOME + "export", "Write the answers as CSV or JSON lines."),
     "recover": _Verb(_HOME + "recover", "Take in answers that a run could not write."),

@@ -1,6 +1,5 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from batchrunner.cli.capping import capping, caps_of
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
-from batchrunner.store.files import open_reader, store_path
-from batchrunner.store.history import latest_settings
+from batchrunner.store.files import store_path
+from batchrunner.store.read import Reader
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
@@ -235,5 +234,5 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
 def _last_settings(store: Path) -> dict[str, Any]:
     """Return the settings on record of the latest run, as it was tuned last: limits and rules, never an address."""
-    with contextlib.closing(open_reader(store)) as conn:
-        return latest_settings(conn)
+    with Reader(store) as reader:
+        return reader.settings()

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import takewhile
 from operator import itemgetter
 from typing import Any
 
@@ -33,6 +34,10 @@ class Origin(Enum):
     ANSWER = auto()  #: A key of the answer.
 
 
+#: What stands in the row as it is.
+_OWN = {Origin.FIELD, Origin.JSON}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column."""
@@ -57,14 +62,17 @@ class Layout:
     @property
     def is_plain(self) -> bool:
         """Whether every value is one of the store's own: a text, a number or None."""
-        return {column.origin for column in self.columns} <= {Origin.FIELD, Origin.JSON}
+        return {column.origin for column in self.columns} <= _OWN
 
     def reader(self) -> Callable[[ExportRow], Sequence[Any]]:
         """Return the function that takes a row apart into the values of the columns."""
         # Millions of times: places instead of names, comparisons instead of calls.
         place = {name: i for i, name in enumerate((*EXPORT_COLUMNS, "metadata", *self.extra))}
-        if self.is_plain and len(self.columns) > 1:
-            return itemgetter(*(place[column.key] for column in self.columns))
+        own = list(takewhile(lambda column: column.origin in _OWN, self.columns))
+        rest = self.columns[len(own) :]
+        if len(own) > 1 and all(column.origin is Origin.METADATA for column in rest):
+            keys = [column.key for column in rest]
+            return _plainly(itemgetter(*(place[column.key] for column in own)), keys, place["metadata"])
         origins = {column.origin for column in self.columns}
         with_metadata, with_answer = Origin.METADATA in origins, bool(origins & {Origin.ANSWER, Origin.TEXT})
         parts = [(column.origin, column.key, place.get(column.key, -1)) for column in self.columns]
@@ -84,6 +92,19 @@ class Layout:
             return found
 
         return values
+
+
+def _plainly(
+    own: Callable[[ExportRow], Sequence[Any]], keys: Sequence[str], at: int
+) -> Callable[[ExportRow], Sequence[Any]]:
+    """Return the function that gives what is the row's *own*, then *keys* of the metadata, which stand at place *at*."""
+    if not keys:
+        return own
+
+    def values(row: ExportRow) -> list[Any]:
+        return [*own(row), *map(json.loads(row[at] or "{}").get, keys)]
+
+    return values
 
 
 def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:

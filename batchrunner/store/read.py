@@ -3,6 +3,7 @@
 Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `status` takes.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,10 +12,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchrunner.errors import StoreError
-from batchrunner.store.accounts import Account, accounts, spend_of_lanes
+from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
+    DamagedError,
     ExportRow,
     FailedRequest,
     FailureGroup,
@@ -83,7 +85,7 @@ class Reader:
     """A store as it is at one moment: all answers of one `with` block speak of the same snapshot.
 
     `with Reader(path) as reader:` raises `UsageError` if there is no store, `StoreError` if it is none of ours, and
-    turns every error of SQLite inside the block into a `StoreError`.
+    turns every error of SQLite inside the block, and text in the store that cannot be read, into a `StoreError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,7 +101,8 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._conn.close()
-        if isinstance(error, sqlite3.DatabaseError):
+        # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
+        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError):
             raise StoreError(
                 f"{self.path} cannot be read: {error}. Try again; if it stays so, `sqlite3 {self.path} .recover` saves "
                 "what can be read."
@@ -188,6 +191,14 @@ class Reader:
         """Return what attempts cost, by day, lane, model, endpoint and class; *now* (UTC, aware) tells what is in flight."""
         return accounts(self._conn, self._living_run(now))
 
+    def ledger(self) -> Iterator[sqlite3.Row]:
+        """Yield every attempt with what it cost: `accounts.LEDGER_COLUMNS`. Raises `UsageError` for an old store."""
+        yield from ledger_rows(self._conn)
+
+    def prices(self) -> list[KeptPrice]:
+        """Return every price that was applied, by model, endpoint and day; none of an old store."""
+        return kept_prices(self._conn)
+
     def count_possible_duplicates(self, now: datetime) -> int:
         """Return how many attempts `possible_duplicates` yields."""
         return self._number(DUPLICATES_COUNT, {"living": self._living_run(now)})
@@ -235,7 +246,10 @@ class Reader:
 
     def detail(self, custom_id: str) -> Detail | None:
         """Return all that is known of the request *custom_id*, also of one that left the input."""
-        return find_detail(self._conn, custom_id)
+        try:
+            return find_detail(self._conn, custom_id)
+        except TypeError as error:  # the columns are not what they were
+            raise DamagedError(str(error)) from error
 
     def similar_ids(self, wanted: str) -> list[str]:
         """Return the few ids that are most like *wanted*."""
