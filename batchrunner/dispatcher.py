@@ -154,11 +154,11 @@ class Dispatcher:
         except StoreError:
             if group.lost is not None:
                 raise
-            settlement = await self._settle_unstorable(settlement, admitted.berth.standing.name)
+            change = await self._settle_unstorable(settlement, admitted.berth.standing.name)
         if group.rescued:  # the store knows nothing of it, so nobody is told
             self._let_go(admitted)
             return
-        self._finish(admitted, settlement)
+        self._finish(admitted, change)
 
     def recall(self) -> None:
         """The run is being stopped: take back what was admitted and no engine has taken yet."""
@@ -240,15 +240,13 @@ class Dispatcher:
         group = self._writer.submit(change)
         await group.committed(change)
         if not group.rescued:
-            self._conclude(lane, settlement)
+            self._conclude(lane, change)
 
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
 
     def _start(self, lane: Lane, berth: Berth) -> None:
-        attempt = lane.due.popleft()
-        if berth.index:
-            attempt = replace(attempt, endpoint=berth.index)
+        attempt = lane.next_for(berth)
         ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
         self.bounds.start(ticket)
         self.slots.take()
@@ -276,16 +274,15 @@ class Dispatcher:
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         return Settlement(attempt, outcome, decision, at, not_before, bill)
 
-    async def _settle_unstorable(self, settlement: Settlement, endpoint: str | None) -> Settlement:
+    async def _settle_unstorable(self, settlement: Settlement, endpoint: str | None) -> Settled:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
         failure = Failure(ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True)
-        settlement = replace(settlement, outcome=failure, decision=Fail(), not_before=None)
-        change = Settled(settlement, endpoint)
+        change = Settled(replace(settlement, outcome=failure, decision=Fail(), not_before=None), endpoint)
         await self._writer.submit(change).committed(change)
-        return settlement
+        return change
 
-    def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
-        self._conclude(ticket.lane, settlement)
+    def _finish(self, ticket: Ticket, change: Settled) -> None:
+        self._conclude(ticket.lane, change)
         self._let_go(ticket)
 
     def _let_go(self, ticket: Ticket) -> None:
@@ -293,10 +290,11 @@ class Dispatcher:
         ticket.berth.standing.in_flight -= 1
         self.slots.give()
 
-    def _conclude(self, lane: Lane, settlement: Settlement) -> None:
-        self.counts.add(settlement)
+    def _conclude(self, lane: Lane, change: Settled) -> None:
+        settlement, decision = change.settlement, change.settlement.decision
+        self.counts.add(settlement, len(change.followers))
         self.endings.mind_failures(self.counts)
-        decision = settlement.decision
         lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
         if not isinstance(decision, Retry | Halt):
-            self._audience.final(settlement.attempt.seq)
+            for seq in (settlement.attempt.seq, *change.followers):
+                self._audience.final(seq)

@@ -16,9 +16,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LEVELS = (
     {"model", "errors", "clock", "audience", "slots", "failpoints"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
-    {"settings", "advice", "catalogue", "endpoint_words", "prices"},
+    {"settings", "advice", "catalogue", "endpoint_words", "cache_words", "prices"},
     {"tuning", "ruling", "cases"},
-    {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
+    {"api", "store", "jobfile", "limiter", "parking", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
     {"endings", "keywords", "till"},
     {"definition", "endpoints", "bounds"},

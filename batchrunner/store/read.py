@@ -42,6 +42,7 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
+DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -136,6 +137,10 @@ class Reader:
             progress = self.progress()
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
+
+    def has_deduplicated(self) -> bool:
+        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
+        return bool(self._number(DEDUPLICATED, {}))
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
