@@ -22,6 +22,7 @@ LEVELS = (
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
     {"endings", "keywords", "till"},
     {"definition", "endpoints", "bounds"},
+    {"settling"},
     {"dispatcher", "preflight", "piloting", "holding", "destinations", "doctor"},
     {"keeping"},
     {"assembly"},
