@@ -19,6 +19,7 @@ from batchrunner.limiter import Limiter
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.last_start import LastStart
+from batchrunner.policy.priming import Priming
 from batchrunner.policy.purse import Purse
 from batchrunner.prices import Tag, Tariff, price_of
 from batchrunner.prices.fare import Fares
@@ -82,7 +83,8 @@ def assemble(
         for index, reached in enumerate(way.reached):
             limits = settings.limits.within(reached.limits)
             limiter = Limiter(limits, clock=clock, rules=settings.rules, rng=rng)
-            berths.append(Berth(index, standings[index], limiter, reached.limits))
+            priming = Priming(holds=settings.sharing.prime)
+            berths.append(Berth(index, standings[index], limiter, reached.limits, priming=priming))
         lanes.append(Lane(name, berths[0].limiter, clock, berths))
     now = clock.monotonic()
     for lane in lanes:

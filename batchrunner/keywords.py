@@ -58,6 +58,8 @@ class Options(TypedDict, total=False):
     go_on: bool | Callable[[Projection], bool] | None  #: After the pilot. Default: stop there (exit code 4).
     max_cost: float | str | None  #: US dollars that all runs of the store together may cost.
     max_duration: float | str | None  #: How long this run may take: seconds, or `"6h"`.
+    prime: bool | None  #: Of requests that share a prefix marked for the prompt cache send one first. Default: True.
+    dedupe: bool | None  #: Send identical requests once; the others get a copy of the answer.
     halt: int | str | None  #: Stop at so many failed requests, or `"5%"` of the finished ones.
     fail_on: str | None  #: When failures make the exit code 1: `"any"` (default), `"none"`, above `"1%"`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.

@@ -29,6 +29,7 @@ from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
+from batchrunner.store.sharing import pair_up, unpair
 from batchrunner.store.spending import probably_spent_usd
 
 
@@ -95,18 +96,27 @@ class Session:
         if self._job.put_back is not None:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
+    def _pair(self, conn: sqlite3.Connection, settings: RunSettings, last_line: int) -> None:
+        """Let identical requests share an answer, if the user wants that; of a few that were picked each is sent."""
+        if settings.sharing.dedupe and not settings.sampling.picks:
+            at = stamp(self._means.clock.utc_now())
+            self._report.paired = pair_up(conn, last_line=last_line, at=at)
+        else:
+            unpair(conn)
+
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = Place(self._job.store)
-        if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
-            await self._send(self._means, conn, listener, place)
+        with Place(self._job.store) as place:
+            if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
+                await self._send(self._means, conn, listener, place)
 
     async def _send(self, means: Means, conn: sqlite3.Connection, listener: Listener, place: Place) -> None:
         with contextlib.closing(open_reader(self._job.store)) as reading:
             queue = await _queue(reading, means.settings)
+            await to_thread.run_sync(self._pair, conn, means.settings, queue.last_line)
             if queue.model_classes() and queue.totals().pending:
                 shift = Shift(self._job, means, self._endpoints, self._reporter, self._stopper, self._report, place)
                 await shift.work(conn, queue, listener)
-            place.check()
+            place.conclude(conn)
             self._report.totals = queue.totals()
 
     async def _is_well_piloted(self, pilot: Pilot, conn: sqlite3.Connection, listener: Listener, place: Place) -> bool:

@@ -18,6 +18,7 @@ from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
 from batchrunner.policy.caps import Caps, parse_duration, parse_usd
 from batchrunner.policy.projection import Projection
+from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job, Pilot, Wished
@@ -47,6 +48,8 @@ _GOES_ON = (
     "itpm",
     "otpm",
     "burst",
+    "prime",
+    "dedupe",
     "concurrency",
     "max_outage_s",
     "rules",
@@ -111,7 +114,7 @@ def _last(store: Path) -> dict[str, Any]:
     """Return the limits and rules of the latest run: whoever goes on with a store alone goes on as it went."""
     with Reader(store) as reader:
         last = reader.settings()
-    return {name: last[name] for name in _GOES_ON if last.get(name)}
+    return {name: last[name] for name in _GOES_ON if last.get(name) or last.get(name) is False}
 
 
 def _store(requests: Requests, options: Options) -> Path:
@@ -185,6 +188,7 @@ def _settings(options: Options) -> RunSettings:
             parse_usd("max_cost", options.get("max_cost")),
             parse_duration("max_duration", options.get("max_duration")),
         ),
+        sharing=Sharing(options.get("prime") is not False, bool(options.get("dedupe"))),
     )
 
 

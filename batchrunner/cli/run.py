@@ -8,6 +8,7 @@ import click
 from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
+from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
 from batchrunner.store.files import store_path
 from batchrunner.store.read import Reader
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @options.sampling
 @capping
 @piloting
+@sharing
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -54,6 +56,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.sampling
 @capping
 @piloting
+@sharing
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -69,6 +72,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @selecting
 @capping
+@sharing
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
@@ -205,6 +209,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
         caps=caps_of(given, last),
+        sharing=sharing_of(given, last),
     )
 
 

@@ -3,6 +3,7 @@
 Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `status` takes.
 """
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
+from batchrunner.store.damage import is_damaged
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
@@ -40,6 +42,7 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
+DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -99,9 +102,12 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._conn.close()
-        # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
-        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError):
+        with contextlib.closing(self._conn):
+            # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
+            is_of_store = isinstance(
+                error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError
+            ) or (isinstance(error, TypeError | ValueError | KeyError) and is_damaged(self._conn))
+        if is_of_store:
             raise StoreError(
                 f"{self.path} cannot be read: {error}. Try again; if it stays so, `sqlite3 {self.path} .recover` saves "
                 "what can be read."
@@ -131,6 +137,10 @@ class Reader:
             progress = self.progress()
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
+
+    def has_deduplicated(self) -> bool:
+        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
+        return bool(self._number(DEDUPLICATED, {}))
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
