@@ -20,6 +20,8 @@ from batchrunner.store.read import Reader
 MOST_ANSWER_COLUMNS = 1000
 _NAMES_SHOWN = 60
 _ON_DEMAND = ("metadata", "message", "line")
+#: The id of the identical request whose answer a row has; a column of stores that a run with `--dedupe` worked on.
+_TWIN = "deduplicated_of"
 
 
 class Origin(Enum):
@@ -55,7 +57,7 @@ class Layout:
     def extra(self) -> list[str]:
         """What the rows must have beside the ordinary fields, for `Reader.export_rows`."""
         wanted = {column.key for column in self.columns if column.origin in {Origin.FIELD, Origin.JSON}}
-        return sorted(wanted & {"message", "line"})
+        return sorted(wanted & {"message", "line", _TWIN})
 
     @property
     def is_plain(self) -> bool:
@@ -112,6 +114,8 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
     """
     text = Origin.TEXT if options.flatten else Origin.FIELD
     fields = [Column(name, text if name == "text" else Origin.FIELD, name) for name in EXPORT_COLUMNS]
+    if reader.has_deduplicated():
+        fields.append(Column(_TWIN, Origin.FIELD, _TWIN))
     answers = _answer_keys(reader, options) if options.flatten else []
     by_key = fmt is Format.CSV or bool(options.columns)
     metadata = metadata_keys(reader.metadata()) if by_key else []
@@ -119,7 +123,7 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
         *((Origin.METADATA, key, key) for key in metadata),
         *((Origin.ANSWER, key, f"answer.{key}") for key in answers),
     ]
-    names = column_names([name for _, _, name in named])
+    names = column_names([name for _, _, name in named], [column.name for column in fields])
     keyed = [Column(name, origin, key) for name, (origin, key, _) in zip(names, named, strict=True)]
     if options.columns:
         asked = [] if answers or not options.flatten else _answers_to_come(options.columns)
@@ -178,12 +182,12 @@ def metadata_keys(texts: Iterable[str]) -> list[str]:
     return list(keys)
 
 
-def column_names(keys: Iterable[str]) -> list[str]:
-    """Return a column name for each metadata key: the key, with `metadata.` in front where that name is taken."""
-    names = dict.fromkeys(EXPORT_COLUMNS)
+def column_names(keys: Iterable[str], taken: Sequence[str] = EXPORT_COLUMNS) -> list[str]:
+    """Return a column name for each metadata key: the key, with `metadata.` in front where that name is *taken*."""
+    names = dict.fromkeys(taken)
     for key in keys:
         name = key
         while name in names:
             name = f"metadata.{name}"
         names[name] = None
-    return list(names)[len(EXPORT_COLUMNS) :]
+    return list(names)[len(taken) :]
