@@ -49,7 +49,7 @@ async def run(
             report = await session.run()
         except* BatchrunnerError as errors:
             error = _first(errors)
-        except* sqlite3.Error as errors:
+        except* (sqlite3.Error, UnicodeDecodeError) as errors:  # the second: a damaged text in a damaged store
             cause = _first(errors)
             error = StoreError(damaged(job.store, cause))
             error.__cause__ = cause

@@ -114,7 +114,9 @@ def _run(folder: Path, count: int, kills: int) -> Reckoning:
     try:
         for kill in range(kills + 1):
             run = subprocess.Popen(
-                [*python, "run", "jobs.jsonl", "--timeout", "5", "-j", "100", "--progress", "none"], cwd=folder, env=env
+                [*python, "run", "jobs.jsonl", "--timeout", "5", "-j", "100", "--rpm", "30000", "--progress", "none"],
+                cwd=folder,
+                env=env,
             )
             if kill < kills:
                 time.sleep(3 + chance.random() * 6)
