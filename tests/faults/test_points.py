@@ -36,6 +36,13 @@ def test_a_kill_while_it_sends_loses_nothing(point: Point, tmp_path: Path, runs:
     assert verdict.paid >= REQUESTS
 
 
+def test_without_waiting_for_the_disk_a_kill_still_loses_nothing(
+    tmp_path: Path, runs: Nursery, served: Endpoint
+) -> None:
+    wishes = [f"{Point.COMMITTED}:9", f"{Point.ANSWERED}:40"]
+    assert killed_at(tmp_path, runs, served, wishes, durability="fast").paid >= REQUESTS
+
+
 def test_a_kill_on_the_way_to_sending_leaves_nothing_that_stops_the_next_run(
     tmp_path: Path, runs: Nursery, served: Endpoint
 ) -> None:
