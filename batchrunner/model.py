@@ -85,6 +85,7 @@ class Request(NamedTuple):
     timeout_s: float | None = None  #: Total deadline of an attempt, if the line sets one.
     metadata: str | None = None  #: JSON object text; comes back in the export.
     fault: str | None = None  #: Why the line can never be sent; its params mean nothing then.
+    prefix: str | None = None  #: Which beginnings of it the prompt cache is to keep: `prefixes.path_of`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,9 @@ class Attempt:
     stream: bool = False  #: To be sent as a stream.
     timeout_s: float | None = None  #: Total deadline in seconds; None: computed from `max_tokens`.
     failures: Mapping[ErrorClass, int] = field(default_factory=dict)  #: Earlier failures that count, by class.
+    prefix: str | None = None  #: Which beginnings of it the prompt cache is to keep: `prefixes.path_of`.
+    answers_others: bool = False  #: Identical requests share its answer.
+    leads: bool = False  #: Others wait until its answer has begun.
     endpoint: int = 0  #: Which of the run's endpoints it goes to, from 0; set when it is admitted.
 
 
@@ -139,6 +143,7 @@ class Success:
     usage: Usage
     api_request_id: str | None = None
     blocks: int = 1  #: Number of content blocks of any type.
+    billed: bool = True  #: False: declined before any output, for a cause that the API does not bill.
     quotas: Quotas | None = None  #: None where the endpoint says nothing of its limits.
 
 
@@ -188,6 +193,22 @@ Decision = Retry | Fail | Halt
 
 
 @dataclass(frozen=True, slots=True)
+class Bill:
+    """What one attempt costs, as far as it is known."""
+
+    price: int | None = None  #: Number of the price that was applied, in the store's `prices`; None: none was.
+    model: str = ""  #: That it is a price of: as the answer, or else the request, names it.
+    cost_usd: float | None = None  #: Known cost, 0 if nothing was billed for certain; None: not known.
+    possible_usd: float | None = None  #: Of a cost not known because no answer came: it is at most this.
+    saved_cache_usd: float = 0.0  #: Less than without a cache; below zero if the cache was written and not read.
+    saved_batches_usd: float = 0.0  #: Less than over the Messages API.
+
+
+#: Of what no price was applied to.
+UNKNOWN = Bill()
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """An attempt's end as it is written down in one commit."""
 
@@ -196,3 +217,4 @@ class Settlement:
     decision: Decision | None  #: None for an accepted answer.
     ended_at: str  #: UTC stamp.
     not_before: str | None = None  #: UTC stamp of `Retry.at`.
+    bill: Bill = UNKNOWN

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrunner.cli import options
-from batchrunner.cli.capping import capping, caps_of
+from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
+from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
 from batchrunner.store.files import store_path
 from batchrunner.store.read import Reader
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 @options.shaping
 @options.sampling
 @capping
+@piloting
+@sharing
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -43,7 +46,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
-    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+    job = {"store": store, "source": source, "on_change": given["on_change"], "pilot": pilot_of(given)}
+    return _run(db or jobfile, job, given, {})
 
 
 @click.command()
@@ -51,6 +55,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @options.sampling
 @capping
+@piloting
+@sharing
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -58,7 +64,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
 @click.command()
@@ -66,6 +72,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @selecting
 @capping
+@sharing
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
@@ -123,6 +130,7 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
     import anyio
 
+    from batchrunner.audience import OwnProcess
     from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
@@ -140,7 +148,15 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
 
     async def work() -> int:
         asked = Job(durability=given["durability"], **job)
-        report = await run_job(asked, settings, endpoints, reporter=watching, signals=True, stopper=stopper)
+        report = await run_job(
+            asked,
+            settings,
+            endpoints,
+            reporter=watching,
+            signals=True,
+            stopper=stopper,
+            audience=OwnProcess(),
+        )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
         else:
@@ -198,6 +214,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
         caps=caps_of(given, last),
+        sharing=sharing_of(given, last),
     )
 
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchrunner.errors import StoreError
+from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
 from batchrunner.store.damage import is_damaged
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
@@ -41,7 +42,7 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
-SPEND = "SELECT * FROM spend ORDER BY lane"
+DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -137,6 +138,10 @@ class Reader:
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
 
+    def has_deduplicated(self) -> bool:
+        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
+        return bool(self._number(DEDUPLICATED, {}))
+
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
         if self.job() is None:  # the indexes are built when the import is complete
@@ -185,7 +190,19 @@ class Reader:
 
     def tokens(self) -> list[Spend]:
         """Return what was used, per lane."""
-        return [Spend(**row) for row in self._conn.execute(SPEND)]
+        return spend_of_lanes(self._conn)
+
+    def accounts(self, now: datetime) -> list[Account]:
+        """Return what attempts cost, by day, lane, model, endpoint and class; *now* (UTC, aware) tells what is in flight."""
+        return accounts(self._conn, self._living_run(now))
+
+    def ledger(self) -> Iterator[sqlite3.Row]:
+        """Yield every attempt with what it cost: `accounts.LEDGER_COLUMNS`. Raises `UsageError` for an old store."""
+        yield from ledger_rows(self._conn)
+
+    def prices(self) -> list[KeptPrice]:
+        """Return every price that was applied, by model, endpoint and day; none of an old store."""
+        return kept_prices(self._conn)
 
     def count_possible_duplicates(self, now: datetime) -> int:
         """Return how many attempts `possible_duplicates` yields."""
