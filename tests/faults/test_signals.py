@@ -2,28 +2,21 @@
 
 import contextlib
 import fcntl
-import itertools
 import os
 import pty
-import random
 import signal
 import struct
 import termios
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from faults.commands import Command, Yard, until, yard
+from faults.interruptions import REQUESTS, SLOTS, interrupted
 from faults.invariants import Verdict, check_invariants
 from running import job_file, rows, simulator_thread
-
-SLOTS = 20
-REQUESTS = 300
-#: At this pace a run takes some three seconds, all of which are good for a signal.
-SPEC = "latency=0.05..0.3,500=0.02,seed=3"
 
 
 @pytest.fixture
@@ -48,45 +41,9 @@ def judged(place: Yard, tmp_path: Path, *, kills: int = 0, finished: bool = True
 # One signal, two signals.
 
 
-def interrupted(folder: Path, *, runs: int, seed: int) -> Counter[str]:
-    """Stop runs by one signal at uniformly random instants, again and again until the job is done; count what came of it.
-
-    Every run that was stopped must end by itself; none may cost anything twice.
-    """
-    chance, came = random.Random(seed), Counter[str]()
-    for number in itertools.count():
-        here = folder / str(number)
-        with yard(here / "run") as place, simulator_thread(SPEC, here / "ledger.jsonl") as (url, _):
-            job_file(place.folder / "jobs.jsonl", [f"Question {i}" for i in range(REQUESTS)])
-            while came["stopped"] < runs:
-                run = place.run(url, slots=SLOTS)
-                until(run.stderr.exists, "it begins")
-                run.process.join(chance.uniform(0.01, 1.2))
-                if not run.lives:
-                    break
-                number_ = chance.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-                run.signal(number_)
-                code = run.finish(30)
-                came["stopped"] += 1
-                came[str(code)] += 1
-                assert code in {0, 130, 143, -number_}, run.said()
-                assert "Traceback" not in run.said()
-            assert place.run(url, slots=SLOTS).finish() == 0
-            verdict = judged(place, here)
-            assert (verdict.paid_twice, verdict.listed) == (0, 0), "one signal costs nothing"
-        if came["stopped"] >= runs:
-            return came
-    raise AssertionError("unreachable")
-
-
 def test_one_signal_at_any_instant_pays_for_nothing_twice(tmp_path: Path) -> None:
     came = interrupted(tmp_path, runs=12, seed=1)
     assert came["130"] + came["143"] >= 6, "the signals came while something was sent"
-
-
-@pytest.mark.soak
-def test_one_signal_fifty_times(tmp_path: Path) -> None:
-    interrupted(tmp_path, runs=50, seed=2)
 
 
 def test_the_first_signal_stops_the_sending_at_once(place: Yard, tmp_path: Path) -> None:
