@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anthropic import AsyncAnthropic
 
-from api_helpers import KEY, MESSAGE, Step, attempt, reply, scripted, settle
+from api_helpers import HANG, KEY, MESSAGE, Step, attempt, reply, scripted, settle
 from batchrunner.api.sdk import SdkSender
 from batchrunner.api.sender import open_senders
 from batchrunner.api.wire import proxy_for
@@ -112,7 +112,7 @@ async def test_an_answer_after_our_deadline_reaches_nobody(kind: str) -> None:
         scripted([late, answer("too late")], [answer("in time")]) as server,
         sender_to(kind, server.url) as sender,
     ):
-        first = await sender.send(attempt(timeout_s=0.1), Counter())
+        first = await sender.send(attempt(timeout_s=0.5), Counter())
         late.set()
         await settle()
         second = await sender.send(attempt(), Counter())
@@ -223,3 +223,27 @@ async def test_a_connection_that_is_never_made_ends_after_its_time(kind: str) ->
     assert outcome.error_class in {E.NETWORK, E.TIMEOUT}
     if kind != "injected":
         assert (outcome.possibly_paid, sent.count) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [b"HTTP/1.1 200 OK\r\nx-never: ends", HANG],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, HANG],
+        [b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 2000, HANG],
+        [b"\r\n" * 5000, HANG],
+    ],
+    ids=["half a head", "continue for ever", "hints for ever", "empty lines"],
+)
+async def test_a_head_that_never_ends_is_given_up_in_time(kind: str, script: list[Step]) -> None:
+    outcome, sent = await outcome_of(kind, script, timeout_s=0.6)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class in {E.TIMEOUT, E.NETWORK}
+    assert (outcome.possibly_paid, sent) == (True, 1)
+
+
+async def test_headers_without_end_are_given_up_before_they_fill_the_memory(kind: str) -> None:
+    many = b"".join(b"x-%d: %s\r\n" % (number, b"v" * 90) for number in range(50_000))
+    outcome, _ = await outcome_of(kind, [b"HTTP/1.1 200 OK\r\n" + many, *[many] * 20, HANG], timeout_s=3.0)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class is E.NETWORK, "long before the deadline"
