@@ -28,6 +28,7 @@ from batchrunner.preflight.surroundings import (
     proxies,
     shown_address,
 )
+from batchrunner.prices.sizing import JobSize
 
 #: Bad lines shown; all are counted.
 SHOWN = 20
@@ -63,6 +64,7 @@ class Examination:
     largest_line: int = 0  #: Bytes of the largest request.
     first: str | None = None  #: Parameters of the first request, as JSON text.
     models: Counter[str] = field(default_factory=Counter)
+    size: JobSize = field(default_factory=JobSize)
     facts: dict[str, Any] = field(default_factory=dict)  #: Credential, endpoint, proxies, store, disk.
 
     @property
@@ -183,6 +185,7 @@ def _look_at(found: Examination, request: Request, against: AgainstModel) -> Non
     for fault in (*check_parameters(params), *against.faults(params, tokens)):
         found.findings.add(fault, request.line)
     found.requests += 1
+    found.size.add(request.params, request.model, request.max_tokens)
     found.first = found.first or request.params
     found.input_tokens += tokens
     found.max_output_tokens += request.max_tokens
