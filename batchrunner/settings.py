@@ -14,6 +14,7 @@ from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.caps import Caps
 from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
 from batchrunner.policy.sampling import Sampling
+from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.policy.window import Rate
 
@@ -123,6 +124,7 @@ class RunSettings:
     schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
     caps: Caps = field(default_factory=Caps)  #: Money and time.
+    sharing: Sharing = field(default_factory=Sharing)  #: What is made of requests that have something in common.
 
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
@@ -144,6 +146,8 @@ class RunSettings:
             "shuffle": self.sampling.shuffle,
             "max_cost": self.caps.max_cost_usd,
             "max_duration": self.caps.max_duration_s,
+            "prime": self.sharing.prime,
+            "dedupe": self.sharing.dedupe,
         }
 
 

@@ -60,7 +60,9 @@ class Stretch:
 class _Instant:
     """A sender that has the answer at once: nobody is asked."""
 
-    async def send(self, _attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, _attempt: Attempt, on_sent: Callable[[], None], _on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         on_sent()
         await anyio.lowlevel.checkpoint()
         return _ANSWER

@@ -29,9 +29,13 @@ OpenEngine = Callable[[str], AbstractAsyncContextManager[Engine]]
 class Ticket:
     attempt: Attempt
     sent: int = 0
+    begun: int = 0
 
     def mark_sent(self) -> None:
         self.sent += 1
+
+    def mark_begun(self) -> None:
+        self.begun += 1
 
 
 @dataclass

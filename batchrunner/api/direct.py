@@ -53,8 +53,11 @@ class DirectSender:
         self._idle_s = idle_s
         self._grace_s = grace_s
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt*; see `batchrunner.api.sender.Sender`."""
+        del on_begun  # nothing is streamed here
         note = SentNote(on_sent)
         try:
             body = attempt.params.encode()

@@ -52,9 +52,11 @@ class LateSdk:
         """Return the SDK's client; raises what `open_client` raises."""
         return (await self._both())[0]
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt*; see `batchrunner.api.sender.Sender`."""
-        return await (await self._both())[1].send(attempt, on_sent)
+        return await (await self._both())[1].send(attempt, on_sent, on_begun)
 
     async def aclose(self) -> None:
         """Do nothing: whoever owns the stack closes the client."""

@@ -17,10 +17,13 @@ STREAM_FROM_TOKENS = 21_334
 class Sender(Protocol):
     """Carries attempts to the API. Failing is a value; only a cancellation is raised."""
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt* and return what came of it.
 
         *on_sent* is called once, synchronously, when the request really goes out; not at all if it never does.
+        *on_begun* is called when the first of a streamed answer is here; not at all if the answer comes in one piece.
         A cancellation that comes after the answer has begun to arrive is held back for up to a second, so that an
         answer that is nearly here is returned after all.
         """
@@ -61,10 +64,12 @@ class Senders:
         """Return the SDK's client, for what is not sending: models, token counts, batches."""
         return self.client if self._sdk_client is None else await self._sdk_client()
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt* by the way that suits it; see `Sender.send`."""
         if self._direct is None or needs_sdk(attempt):
-            return await self._sdk.send(attempt, on_sent)
+            return await self._sdk.send(attempt, on_sent, on_begun)
         return await self._direct.send(attempt, on_sent)
 
     def renew(self) -> None:

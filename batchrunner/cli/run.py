@@ -1,17 +1,17 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchrunner.cli import options
-from batchrunner.cli.capping import capping, caps_of
+from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
+from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
-from batchrunner.store.files import open_reader, store_path
-from batchrunner.store.history import latest_settings
+from batchrunner.store.files import store_path
+from batchrunner.store.read import Reader
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @options.shaping
 @options.sampling
 @capping
+@piloting
+@sharing
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -44,7 +46,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
-    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+    job = {"store": store, "source": source, "on_change": given["on_change"], "pilot": pilot_of(given)}
+    return _run(db or jobfile, job, given, {})
 
 
 @click.command()
@@ -52,6 +55,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @options.sampling
 @capping
+@piloting
+@sharing
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -59,7 +64,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
 @click.command()
@@ -67,6 +72,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @selecting
 @capping
+@sharing
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
@@ -203,6 +209,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
         caps=caps_of(given, last),
+        sharing=sharing_of(given, last),
     )
 
 
@@ -230,5 +237,5 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
 def _last_settings(store: Path) -> dict[str, Any]:
     """Return the settings on record of the latest run, as it was tuned last: limits and rules, never an address."""
-    with contextlib.closing(open_reader(store)) as conn:
-        return latest_settings(conn)
+    with Reader(store) as reader:
+        return reader.settings()

@@ -96,13 +96,14 @@ class Flow:
         """A start is wanted: notice pauses."""
         self.requests.look(now)
 
-    def place_for(self, attempt: Attempt) -> Place:
-        """Return what *attempt* will need, by what those before it have used."""
-        return Place(self._input_estimate.tokens(attempt.params), self._output_estimate.tokens(attempt.max_tokens))
+    def place_for(self, attempt: Attempt, kept_chars: int = 0) -> Place:
+        """Return what *attempt* will need, by what those before it have used; *kept_chars* of it are in the prompt cache."""
+        inputs = self._input_estimate.tokens(attempt.params, kept_chars)
+        return Place(inputs, self._output_estimate.tokens(attempt.max_tokens))
 
     def impossible(self, attempt: Attempt) -> str | None:
         """Return why *attempt* can never be admitted; None if it can, or if that is not certain."""
-        at_least = self._input_estimate.at_least(attempt.params)
+        at_least = self._input_estimate.at_least(attempt.params, attempt.prefix)
         if not self.inputs.is_impossible(at_least):
             return None
         return (
@@ -245,7 +246,7 @@ class Flow:
         if usage == Usage():  # gateways leave it out
             return round(place.input_tokens), round(len(answer.text) / CHARS_PER_TOKEN)
         counted = usage.input_tokens + usage.cache_write_tokens
-        self._input_estimate.note(attempt.params, counted)
+        self._input_estimate.note(attempt.params, counted + (usage.cache_read_tokens if attempt.prefix else 0))
         self._output_estimate.note(usage.output_tokens)
         self._rebase(now)
         return counted, usage.output_tokens
