@@ -21,10 +21,11 @@ from typing import Any
 from batchrunner.jobfile import Defaults
 from batchrunner.loading import Source
 from batchrunner.model import Request
+from batchrunner.policy.intervals import GOOD_SPAN, Range, draws_for
+from batchrunner.policy.projection import Drawn, Projection, Rest, project
 from batchrunner.policy.window import Rate
 from batchrunner.prices import price_of
-from batchrunner.prices.estimating import WIDEST, PriceList, Range, estimate
-from batchrunner.prices.projecting import GOOD_SPAN, Projection, Sampled, project
+from batchrunner.prices.estimating import WIDEST, estimate
 from batchrunner.prices.sizing import JobSize
 from batchrunner.settings import Limits, RunSettings
 from batchrunner.simulator import Simulator
@@ -98,11 +99,12 @@ def measure(shape: Shape, count: int, pilot: int, seed: int = 1) -> Outcome:
     paid = ledger.paid_for
     costs = {request.custom_id: paid.get(body_sha256(request.params.encode()), []) for request in requests}
     chosen = random.Random(f"{shape.name} pilot {seed}").sample(requests, pilot)
-    left, projected = _projected(requests, chosen, costs, prices)
-    if projected.enough is not None and pilot < count // 2:  # the first projection says how large a pilot would do
-        wider = min(count // 2, round(projected.enough * 1.1))
+    left, projected = _projected(requests, chosen, costs)
+    assert projected.cost_usd is not None
+    if (enough := draws_for(projected.cost_usd, pilot)) > pilot:  # the first projection says how large a pilot would do
+        wider = min(count // 2, round(enough * 1.1))
         chosen = random.Random(f"{shape.name} pilot {seed}").sample(requests, wider)
-        left, projected = _projected(requests, chosen, costs, prices)
+        left, projected = _projected(requests, chosen, costs)
     return Outcome(
         shape.name,
         before,
@@ -114,12 +116,13 @@ def measure(shape: Shape, count: int, pilot: int, seed: int = 1) -> Outcome:
 
 
 def _projected(
-    requests: Sequence[Request], chosen: Sequence[Request], costs: dict[str, list[Arrival]], prices: PriceList
+    requests: Sequence[Request], chosen: Sequence[Request], costs: dict[str, list[Arrival]]
 ) -> tuple[list[Request], Projection]:
     pilot = {request.custom_id for request in chosen}
     left = [request for request in requests if request.custom_id not in pilot]
-    sample = [_sampled(one, costs[one.custom_id]) for one in chosen]
-    return left, project(sample, _sized(left), None, prices)
+    sample = [_drawn(one, costs[one.custom_id]) for one in chosen]
+    rest = Rest(len(left), sum(len(request.params) for request in left) / len(left))
+    return left, project(sample, rest, {})
 
 
 def _requests(lines: Sequence[Any]) -> list[Request]:
@@ -141,18 +144,10 @@ def _usd(arrivals: Sequence[Arrival]) -> float:
     return sum(one.charge_pusd or 0 for one in arrivals) / _PUSD
 
 
-def _sampled(request: Request, arrivals: Sequence[Arrival]) -> Sampled:
-    alone = _sized([request])
-    (sized,) = alone.kinds.values()
+def _drawn(request: Request, arrivals: Sequence[Arrival]) -> Drawn:
     last = arrivals[-1] if arrivals else None
-    return Sampled(
-        model=request.model,
-        chars=sized.chars + sized.wide_bytes,
-        input_tokens=last.input_tokens + last.cache_read_tokens if last else 0,
-        output_tokens=last.output_tokens if last else 0,
-        cost_usd=_usd(arrivals),
-        failed=last is None,
-    )
+    tokens = (last.input_tokens, last.output_tokens) if last else (0, 0)
+    return Drawn(len(request.params), _usd(arrivals), *tokens, latency_s=1.0, failed=last is None)
 
 
 def verdict(outcomes: Sequence[Outcome]) -> list[str]:

@@ -1,17 +1,16 @@
 """Estimates before anything is sent, and projections from a sample: against whole jobs, and as arithmetic."""
 
-from dataclasses import replace
 from datetime import date
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrunner.policy.intervals import GOOD_SPAN, draws_for
 from batchrunner.prices import price_of
-from batchrunner.prices.estimating import WIDEST, Range, estimate
-from batchrunner.prices.projecting import GOOD_SPAN, Sampled, project
-from batchrunner.prices.sizing import JobSize, Kind, likely_output
+from batchrunner.prices.estimating import WIDEST, between, estimate
+from batchrunner.prices.sizing import JobSize, likely_output
 from estimates import Outcome, holds, measure
 from shapes import SHAPES
 
@@ -48,7 +47,7 @@ def test_estimates_and_projections_hold_what_twenty_jobs_cost_in_at_least_eighte
     assert len(missed) <= 2, missed
     # Half of so small a job is no pilot of the size that some need; benchmarks/estimates.py has larger ones.
     wide = [one for one in outcomes if one.after.span > GOOD_SPAN]
-    assert all(one.pilot > 70 and one.projected.enough is not None for one in wide)
+    assert all(one.pilot > 70 for one in wide)
     assert sum(one.after.span <= GOOD_SPAN for one in outcomes) >= 12
     assert sum(one.after.span < one.before.span for one in outcomes) >= 19
 
@@ -60,7 +59,7 @@ def test_an_estimate_gives_both_ways_and_the_worst_case() -> None:
     found = estimate(size(), PRICES)
     assert found.live_usd is not None
     assert found.batch_usd is not None
-    assert found.batch_usd == pytest.approx((found.live_usd.low / 2, found.live_usd.high / 2))
+    assert found.batch_usd == pytest.approx(found.live_usd.times(0.5))
     assert found.requests == 100
     assert found.max_output_tokens == 100_000
     assert found.worst_usd == pytest.approx(100_000 * 5e-6 + found.input_tokens.high * 1e-6)
@@ -117,115 +116,25 @@ def test_who_permits_more_expects_more(one: float, other: float) -> None:
     assert likely_output(high)[0] <= likely_output(high)[1] <= max(1, high)
 
 
-# After a sample.
-
-SAMPLES = st.lists(
-    st.builds(
-        Sampled,
-        model=st.just(HAIKU),
-        chars=st.floats(50, 5000),
-        input_tokens=st.integers(1, 5000),
-        output_tokens=st.integers(0, 5000),
-        cost_usd=st.floats(0, 5),
-        seconds=st.floats(0.1, 60),
-        failed=st.booleans(),
-        truncated=st.booleans(),
-    ),
-    min_size=2,
-    max_size=60,
-)
-
-
-def cost(sample: list[Sampled], rest: JobSize) -> Range:
-    found = project(sample, rest).cost_usd
-    assert found is not None
-    return found
-
-
-def close(one: Range, other: Range) -> bool:
-    return one == pytest.approx(other, rel=1e-6, abs=1e-9)
-
-
-@settings(max_examples=50)
-@given(SAMPLES)
-def test_a_projection_is_in_order_and_does_not_depend_on_the_order_of_the_sample(sample: list[Sampled]) -> None:
-    found = project(sample, size(50))
-    assert found.cost_usd is not None
-    for each in (
-        found.cost_usd,
-        found.input_tokens,
-        found.output_tokens,
-        found.seconds_each,
-        found.failed,
-        found.truncated,
-    ):
-        assert 0 <= each.low <= each.high
-    assert found.failed.high <= 1
-    share = sum(one.failed for one in sample) / len(sample)
-    assert found.failed.low <= share <= found.failed.high
-    assert close(cost(sample[::-1], size(50)), found.cost_usd)
-
-
-@settings(max_examples=50)
-@given(SAMPLES.filter(lambda sample: len(sample) >= 8))
-def test_the_same_answers_twice_give_a_range_that_is_narrower_around_the_same_middle(sample: list[Sampled]) -> None:
-    rest = JobSize({Kind(HAIKU): replace(size(1).kinds[Kind(HAIKU)].times(1e6))})
-    once, twice = cost(sample, rest), cost(sample * 2, rest)
-    assert twice.high - twice.low <= (once.high - once.low) * 1.0001 + 1e-9
-
-
-@settings(max_examples=50)
-@given(SAMPLES, st.integers(2, 50))
-def test_a_dearer_job_costs_as_much_more(sample: list[Sampled], factor: int) -> None:
-    dearer = [replace(one, cost_usd=(one.cost_usd or 0) * factor) for one in sample]
-    assert close(cost(dearer, size(50)), cost(sample, size(50)).times(factor))
-
-
-def test_answers_that_are_all_alike_leave_no_doubt() -> None:
-    found = cost([Sampled(HAIKU, 500, 100, 20, 0.01)] * 20, size(1000))
-    assert found == pytest.approx((10, 10))
-
-
-def test_cost_that_follows_the_length_of_the_request_is_followed() -> None:
-    """A pilot of short requests by bad luck: the rest is twice as long on the whole, and that is known."""
-    sample = [Sampled(HAIKU, chars, chars // 4, 10, chars * 1e-5) for chars in range(300, 700, 10)]
-    rest = size(100, text="x" * 910)  # 1,000 characters each with what is around the text
-    each = rest.kinds[Kind(HAIKU)].chars / 100
-    assert cost(sample, rest) == pytest.approx((each * 1e-3, each * 1e-3), rel=0.01)
-
-
-def test_an_unknown_cost_in_the_sample_makes_the_projection_unknown() -> None:
-    sample = [Sampled(HAIKU, 500, 100, 20, 0.01), Sampled(HAIKU, 500, 100, 20, None)]
-    assert project(sample, size()).cost_usd is None
-
-
-def test_a_model_that_the_sample_lacks_is_taken_from_the_estimate() -> None:
-    rest = size(50)
-    rest.kinds.update(size(50, "claude-opus-5").kinds)
-    prior = estimate(rest, PRICES)
-    found = project([Sampled(HAIKU, 500, 130, 100, 0.0006)] * 10, rest, prior)
-    assert found.cost_usd is not None
-    assert prior.live_usd is not None
-    assert 0.03 < found.cost_usd.low < prior.live_usd.high
-    assert found.output_tokens.low == pytest.approx(50 * 100 + prior.by_model["claude-opus-5"][1].low)
-
-
-def test_a_projection_that_is_too_wide_says_how_large_a_pilot_would_do() -> None:
-    sample = [Sampled(HAIKU, 500, 100, 20, usd) for usd in (0.001, 0.002, 0.01, 0.03) * 5]
-    found = project(sample, size(10_000))
-    assert found.cost_usd is not None
-    assert found.cost_usd.span > GOOD_SPAN
-    assert found.enough is not None
-    wider = project(sample * (found.enough // 20 + 1), size(10_000)).cost_usd
-    assert wider is not None
-    assert wider.span < GOOD_SPAN * 1.02
+# Ranges.
 
 
 @given(st.floats(0.001, 1e6), st.floats(1, 100), st.floats(1.1, 10))
 def test_a_range_is_drawn_in_around_its_middle(low: float, span: float, widest: float) -> None:
-    whole = Range(low, low * span)
-    drawn = whole.at_most(widest)
-    assert drawn.middle == pytest.approx(whole.middle)
+    whole = between(low, low * span)
+    drawn = whole.drawn_in(widest)
+    assert drawn.likely == pytest.approx(whole.likely)
     assert drawn.span <= max(widest, 1) * (1 + 1e-9)
     assert whole.low <= drawn.low * (1 + 1e-9)
+    assert drawn.low <= drawn.likely * (1 + 1e-9) <= drawn.high * (1 + 2e-9)
     assert drawn.high <= whole.high * (1 + 1e-9)
+
+
+@given(st.floats(0.001, 1e6), st.floats(1.4, 10), st.integers(2, 1000))
+def test_a_range_that_is_too_wide_says_how_many_draws_would_do(low: float, span: float, draws: int) -> None:
+    found = between(low, low * span)
+    enough = draws_for(found, draws)
+    assert enough > draws
+    half = (found.high - found.low) / (found.high + found.low) * (draws / enough) ** 0.5
+    assert (1 + half) / (1 - half) <= GOOD_SPAN * (1 + 1e-9)
+    assert draws_for(between(low, low * 1.3), draws) == draws

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from batchrunner.policy.intervals import Range
 from batchrunner.prices.price import Price
 from batchrunner.prices.sizing import JobSize, Kind, Sized
 
@@ -21,39 +21,7 @@ WIDEST = 4.0
 _AT_ONCE = 200
 
 
-class Range(NamedTuple):
-    """From a low to a high figure."""
-
-    low: float
-    high: float
-
-    @property
-    def span(self) -> float:
-        """How many times as much the high figure is; infinite from zero."""
-        return self.high / self.low if self.low else math.inf if self.high else 1.0
-
-    @property
-    def middle(self) -> float:
-        """What lies between them as far from the one as from the other, in times."""
-        return math.sqrt(self.low * self.high)
-
-    def plus(self, other: "Range") -> "Range":
-        """Return the sums."""
-        return Range(self.low + other.low, self.high + other.high)
-
-    def times(self, factor: float) -> "Range":
-        """Return both, *factor* times."""
-        return Range(self.low * factor, self.high * factor)
-
-    def at_most(self, widest: float) -> "Range":
-        """Return a range around the same middle that spans no more than *widest*."""
-        if not self.low or self.span <= widest:
-            return self
-        middle, step = self.middle, math.sqrt(widest)
-        return Range(middle / step, middle * step)
-
-
-NOTHING = Range(0.0, 0.0)
+NOTHING = Range(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +43,11 @@ class Estimate:
 PriceList = Callable[[str], Price | None]
 
 
+def between(low: float, high: float) -> Range:
+    """Return the range from *low* to *high* of which nothing more is known: its middle is as many times off both."""
+    return Range(low, math.sqrt(low * high), high)
+
+
 def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | None = None) -> Estimate:
     """Return what a job of this *size* will take and cost.
 
@@ -84,7 +57,7 @@ def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | No
     by_model: dict[str, tuple[Range, Range]] = {}
     unpriced = []
     for kind, sized in size.kinds.items():
-        prompt, answer = _prompt(sized, (counted or {}).get(kind.model)), Range(sized.likely_low, sized.likely_high)
+        prompt, answer = _prompt(sized, (counted or {}).get(kind.model)), between(sized.likely_low, sized.likely_high)
         known = by_model.get(kind.model, (NOTHING, NOTHING))
         by_model[kind.model] = (known[0].plus(prompt), known[1].plus(answer))
         inputs, outputs = inputs.plus(prompt), outputs.plus(answer)
@@ -96,14 +69,14 @@ def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | No
         live = live.plus(cost)
         share = sized.streams / sized.requests if not kind.fast else 1.0
         batch = batch.plus(cost.times(share + (1 - share) * price.batch))
-        longest = _cost(price, kind, sized, prompt, Range(sized.max_tokens, sized.max_tokens))
+        longest = _cost(price, kind, sized, prompt, between(sized.max_tokens, sized.max_tokens))
         worst += longest.high if longest is not None else 0.0
     return Estimate(
         requests=round(size.requests),
         input_tokens=inputs,
         output_tokens=outputs,
-        live_usd=None if unpriced else live.at_most(WIDEST),
-        batch_usd=None if unpriced else batch.at_most(WIDEST),
+        live_usd=None if unpriced else live.drawn_in(WIDEST),
+        batch_usd=None if unpriced else batch.drawn_in(WIDEST),
         unpriced=tuple(dict.fromkeys(unpriced)),
         max_output_tokens=round(sum(sized.max_tokens for sized in size.kinds.values())),
         worst_usd=None if unpriced else worst,
@@ -112,20 +85,20 @@ def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | No
 
 
 def _prompt(sized: Sized, tokens_per_char: float | None) -> Range:
-    blobs = Range(*_TOKENS_PER_BLOB).times(sized.blobs)
+    blobs = between(*_TOKENS_PER_BLOB).times(sized.blobs)
     if tokens_per_char is not None:
         tokens = (sized.chars + sized.wide_bytes) * tokens_per_char
-        return Range(tokens * (1 - _COUNTED), tokens * (1 + _COUNTED)).plus(blobs)
+        return Range(tokens * (1 - _COUNTED), tokens, tokens * (1 + _COUNTED)).plus(blobs)
     few = sized.chars / _CHARS_PER_TOKEN[0] + sized.wide_bytes / _BYTES_PER_TOKEN[0]
     many = sized.chars / _CHARS_PER_TOKEN[1] + sized.wide_bytes / _BYTES_PER_TOKEN[1]
-    return Range(few, many).plus(blobs)
+    return between(few, many).plus(blobs)
 
 
 def _cost(price: Price, kind: Kind, sized: Sized, prompt: Range, answer: Range) -> Range | None:
     """Return what the requests of a kind cost, as if all were alike in size; None if the price has no such figure."""
     low = cost_of(price, kind, sized, prompt.low, answer.low, writers=1)
     high = cost_of(price, kind, sized, prompt.high, answer.high, writers=_AT_ONCE)
-    return None if low is None or high is None else Range(low, high)
+    return None if low is None or high is None else between(low, high)
 
 
 def cost_of(price: Price, kind: Kind, sized: Sized, prompt: float, answer: float, *, writers: int) -> float | None:

@@ -32,7 +32,7 @@ class Sized:
     max_tokens: float = 0.0  #: The sum of what the requests permit.
     likely_low: float = 0.0  #: Tokens that the answers have at least, and at most, by what people ask for.
     likely_high: float = 0.0
-    largest_chars: float = 0.0
+    length: float = 0.0  #: Characters of the bodies, all of them.
     streams: float = 0  #: Cannot go into a batch as they stand.
     shared: dict[str, Shared] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ class Sized:
             self.max_tokens * factor,
             self.likely_low * factor,
             self.likely_high * factor,
-            self.largest_chars,
+            self.length * factor,
             self.streams * factor,
             shared,
         )
@@ -93,7 +93,7 @@ class JobSize:
         low, high = likely_output(max_tokens, is_short='"json_schema"' in params)
         sized.likely_low += low
         sized.likely_high += high
-        sized.largest_chars = max(sized.largest_chars, chars + wide)
+        sized.length += len(params)
         sized.streams += '"stream":true' in params
         if MARKER in params:
             _add_prefix(sized, body, model)
