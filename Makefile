@@ -22,10 +22,11 @@ run: $(STAMP) ## Set up, run the sample job on the simulator, export a CSV and s
 	$(BIN)/batchrunner export jobs/quickstart.jsonl -o jobs/quickstart.csv --force
 	@echo; head -n 6 jobs/quickstart.csv | cut -c 1-150
 
-check: $(STAMP) ## Lint, format and type checks
+check: $(STAMP) ## Lint, format and type checks, and known vulnerabilities of what is pinned
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	VENV=$(VENV) .ci/audit
 
 pytest: $(STAMP) ## The tests alone
 	$(BIN)/pytest -q -n auto --dist worksteal

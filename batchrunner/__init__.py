@@ -4,7 +4,8 @@
 `import batchrunner` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
+# Not from `typing`: `python -m batchrunner` must import nothing before it has taken the working directory off its path.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,7 @@
 """What a run has done so far."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Retry, Settlement, Success
 
@@ -27,6 +27,11 @@ class Counts:
     possible_usd: float = 0.0  #: What those cost at most, as far as prices are known.
     saved_usd: float = 0.0  #: By the prompt cache and by batches.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Return what both have done."""
+        names = (field.name for field in fields(self))
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def add(self, settlement: Settlement, followers: int = 0) -> None:
         """Count one settlement, and so many identical requests that share its fate."""

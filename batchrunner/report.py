@@ -1,6 +1,7 @@
 """What a run is asked to do, how it ended, and both in words."""
 
 import shlex
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from batchrunner.counts import Counts
 from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
+from batchrunner.policy.projection import Projection
 from batchrunner.policy.sampling import Sampling
 from batchrunner.screen import usd
 from batchrunner.settings import RunSettings
@@ -18,6 +20,17 @@ from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Selection, Totals
 from batchrunner.store.sharing import Paired
+
+#: Returns when the user wants the run to stop.
+Wished = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A sample that is sent first, to see what the whole will cost and how much of it fails."""
+
+    size: int  #: Requests, drawn by chance.
+    agrees: Callable[[Projection, Wished], Awaitable[bool]]  #: Whether to send the rest.
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,7 @@ class Job:
     on_change: str | None = None  #: keep, rerun, or None to stop at changed requests.
     put_back: Selection | None = None  #: Failed requests to make pending again first (`retry`).
     durability: str = "full"
+    pilot: Pilot | None = None  #: Send a sample first, and ask whether to go on.
 
 
 @dataclass(slots=True)
@@ -48,6 +62,7 @@ class Report:
     endpoints: list[dict[str, Any]] = field(default_factory=list)  #: What became of each that has a name.
     seconds: float = 0.0
     simulated: bool = False
+    projection: Projection | None = None  #: After a pilot: what the rest will come to.
 
     def as_record(self) -> dict[str, Any]:
         """Return what machines want to know: plain JSON values."""
@@ -76,6 +91,7 @@ class Report:
             "failures": dict(self.counts.failures),
             "waits": self.waits,
             "endpoints": self.endpoints,
+            "projection": self.projection.as_record() if self.projection is not None else None,
         }
 
 

@@ -17,10 +17,11 @@ from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
 from batchrunner.policy.caps import Caps, parse_duration, parse_usd
+from batchrunner.policy.projection import Projection
 from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
-from batchrunner.report import Job
+from batchrunner.report import Job, Pilot, Wished
 from batchrunner.ruling import read_schema
 from batchrunner.settings import (
     Limits,
@@ -88,7 +89,8 @@ async def planned(requests: Requests, options: Options) -> AsyncIterator[Plan]:
 
     def plan(path: Path | None, label: str | None = None) -> Plan:
         source = None if path is None else _source(path, label, defaults, options)
-        job = Job(store, source, options.get("on_change"), again, options.get("durability") or "full")
+        durability = options.get("durability") or "full"
+        job = Job(store, source, options.get("on_change"), again, durability, _pilot(options))
         return Plan(job, settings, endpoints, watching)
 
     if requests is None:
@@ -225,3 +227,17 @@ def _reporter(options: Options) -> Reporter:
         return reporter(kind)
     except KeyError:
         raise UsageError(f"progress={kind!r}: auto, bar, notebook, plain, json or none.") from None
+
+
+def _pilot(options: Options) -> Pilot | None:
+    """Return the pilot that is asked for; raises `UsageError`."""
+    size, go_on = options.get("pilot"), options.get("go_on")
+    if size is None:
+        return None
+    if type(size) is not int or size < 1:
+        raise UsageError(f"pilot must be a whole number from 1, not {size!r}.")
+
+    async def agrees(projection: Projection, _wished: Wished) -> bool:
+        return bool(go_on(projection) if callable(go_on) else go_on)
+
+    return Pilot(size, agrees)

@@ -113,13 +113,20 @@ def main(args: list[str] | None = None) -> Any:
         )
         code = Exit.STORE
     except Exception:  # noqa: BLE001 - the last door: what gets here is our mistake and must say so
-        click.echo(_safe(traceback.format_exc()), err=True, nl=False)
+        click.echo(_safe(_without_secrets(traceback.format_exc())), err=True, nl=False)
         click.echo(
             "batchrunner: this is a mistake of ours; saved answers are safe. Please report the lines above.", err=True
         )
         code = Exit.BUG
     _let_go_of_closed_streams()
     sys.exit(int(code) if isinstance(code, int) else 0)
+
+
+def _without_secrets(text: str) -> str:
+    """Return *text* without keys: nobody knows what an error that nobody foresaw says."""
+    from batchrunner.api.redact import names_credential, without_keys
+
+    return without_keys(text, [value for name, value in os.environ.items() if names_credential(name)])
 
 
 def _safe(text: str) -> str:

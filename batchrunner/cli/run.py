@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrunner.cli import options
-from batchrunner.cli.capping import capping, caps_of
+from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @options.shaping
 @options.sampling
 @capping
+@piloting
 @sharing
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
@@ -45,7 +46,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
-    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+    job = {"store": store, "source": source, "on_change": given["on_change"], "pilot": pilot_of(given)}
+    return _run(db or jobfile, job, given, {})
 
 
 @click.command()
@@ -53,6 +55,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.db
 @options.sampling
 @capping
+@piloting
 @sharing
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
@@ -61,7 +64,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
 @click.command()

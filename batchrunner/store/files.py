@@ -72,9 +72,7 @@ def owned(store: Path) -> Iterator[str]:
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         owner["name"] = name = secrets.token_hex(8)
-        record = json.dumps(owner).encode()
-        os.pwrite(fd, record, 0)
-        os.ftruncate(fd, len(record))
+        _sign(fd, path, json.dumps(owner).encode())
         yield name
     finally:
         if not store.exists():  # nothing came of it: leave nothing behind
@@ -97,10 +95,24 @@ def _lock(store: Path, path: Path) -> int:
             message = _who_owns(store, fd)
             os.close(fd)
             raise StoreLockedError(message) from None
+        except OSError as error:
+            os.close(fd)
+            raise StoreError(
+                f"{path} cannot be locked ({error.strerror}), so nothing would keep two runs apart there (a network file "
+                "system?); name a store on a local disk with --db."
+            ) from error
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(fd)):
                 return fd
         os.close(fd)  # its last owner removed it between our opening and our locking
+
+
+def _sign(fd: int, path: Path, record: bytes) -> None:
+    try:
+        os.pwrite(fd, record, 0)
+        os.ftruncate(fd, len(record))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}. If the disk is full, make room.") from error
 
 
 def _who_owns(store: Path, fd: int) -> str:
@@ -257,12 +269,19 @@ def _check_identity(conn: sqlite3.Connection, store: Path) -> None:
         raise StoreError(
             f"{store} was written by a newer batchrunner (schema {version}, this one knows {SCHEMA_VERSION}); upgrade."
         )
+    if (trigger := conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchone()) is not None:
+        raise StoreError(
+            f"{store} has a trigger, {trigger[0][:80]!r}: batchrunner makes none, and it could change prompts and answers "
+            "unseen. Drop it with sqlite3 if it is yours; do not use the store otherwise."
+        )
 
 
 def damaged(store: Path, cause: object) -> str:
     """Return what to say of a *store* that SQLite refuses because of *cause*."""
     if "locked" in str(cause):
         return f"{store} is locked by another program (a database browser in a transaction?); close it and try again."
+    if "is full" in str(cause):
+        return f"{store} cannot be written: {cause}. Make room there, then run the same command again."
     if "not a database" in str(cause):
         return f"{store} is not a SQLite file. It is left as it is; name another store with --db."
     return (

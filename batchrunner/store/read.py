@@ -3,6 +3,7 @@
 Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `status` takes.
 """
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
+from batchrunner.store.damage import is_damaged
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
@@ -100,9 +102,12 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._conn.close()
-        # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
-        if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError):
+        with contextlib.closing(self._conn):
+            # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
+            is_of_store = isinstance(
+                error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError
+            ) or (isinstance(error, TypeError | ValueError | KeyError) and is_damaged(self._conn))
+        if is_of_store:
             raise StoreError(
                 f"{self.path} cannot be read: {error}. Try again; if it stays so, `sqlite3 {self.path} .recover` saves "
                 "what can be read."

@@ -8,7 +8,6 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -167,9 +166,3 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> No
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(_LOOK_AGAIN_S)
-
-
-def cpu_of_children_s() -> float:
-    """Return the processor time that children which have ended took so far."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -128,6 +128,11 @@ def test_one_signal_ends_a_run_on_a_full_disk_and_the_next_run_takes_its_answers
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         answers = sum("settled" in json.loads(line) for line in file.read_bytes().splitlines())
         assert ledger.arrivals - rows(store, "SELECT succeeded FROM job")[0][0] == answers > 0
+        too_early = place.run(url, "--db", str(store), slots=SLOTS)
+        assert too_early.finish() == 5
+        assert str(disk) in too_early.said()
+        assert "make room" in too_early.said()
+        assert file.exists()
         ballast.unlink()
         again = place.run(url, "--db", str(store), slots=SLOTS)
         assert again.finish() == 0, again.said()

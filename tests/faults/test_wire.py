@@ -6,11 +6,13 @@ tests/test_api_contract.py; what a whole run makes of refusals, in tests/test_ru
 
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+import anyio
 import pytest
 from anthropic import AsyncAnthropic
 
@@ -23,6 +25,7 @@ from batchrunner.report import Job
 from batchrunner.runner import run
 from batchrunner.settings import Limits, RunSettings, default_rules, with_rules
 from batchrunner.simulator import Ledger, Simulator, parse_spec
+from batchrunner.simulator.ledger import Arrival
 from batchrunner.simulator.server import serve
 from faults.invariants import check_invariants
 from running import KEY, MODEL, job_file, rows
@@ -121,3 +124,70 @@ async def test_a_tenth_of_the_calls_goes_wrong_and_nothing_is_lost(
     )
     expected = row.streamed if is_stream else row.plain
     assert spoilt == [(expected, int(row.perhaps_paid), faulty)]
+
+
+async def test_a_network_that_is_down_for_a_while_fails_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections are refused from the 20th answer on, for as long as it takes the breaker to notice and to look again."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    job = job_file(tmp_path / "run" / "jobs.jsonl", [f"Question {i}" for i in range(200)])
+    ledger, said = tmp_path / "ledger.jsonl", StringIO()
+    settings = RunSettings(limits=Limits(concurrency=SLOTS), rules=RULES, timeout_s=30.0)
+    with CountingLedger(ledger) as kept:
+        simulator = Simulator(parse_spec("latency=0.005"), kept)
+
+        async def come_and_go(url_known: anyio.Event) -> None:
+            async with serve(simulator, port):
+                url_known.set()
+                await kept.twentieth.wait()
+            await noticed.wait()
+            async with serve(simulator, port):
+                await anyio.sleep_forever()
+
+        class Noticing(Silent):
+            def note(self, text: str) -> None:
+                super().note(text)
+                if "the endpoint is failing" in text:
+                    noticed.set()
+
+        port, up, noticed = free_port(), anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(come_and_go, up)
+            await up.wait()
+            report = await run(
+                Job(job.with_suffix(".db"), Source(job, Defaults(model=MODEL, max_tokens=100))),
+                settings,
+                Endpoint(f"http://127.0.0.1:{port}"),
+                reporter=Noticing(said),
+                rng=random.Random(1),
+            )
+            group.cancel_scope.cancel()
+    assert (report.totals.succeeded, report.totals.failed) == (200, 0), said.getvalue()
+    assert "the endpoint answers again" in said.getvalue()
+    # What was being answered when it went away is cut off and may be paid for: as if the run had been killed once.
+    check_invariants(job, ledger=ledger, saved={}, kills=1, slots=SLOTS, outputs=[said.getvalue()])
+    store = job.with_suffix(".db")
+    classes = rows(store, "SELECT DISTINCT error_class FROM attempts WHERE outcome = 'failure'")
+    assert classes == [(E.NETWORK,)]
+    counted = "SELECT count(*) FROM attempts WHERE outcome = 'failure' AND counted = 1"
+    assert rows(store, counted)[0][0] <= 10 + SLOTS, "no more than it takes to notice"
+
+
+class CountingLedger(Ledger):
+    """Tells when twenty answers are out."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.twentieth = anyio.Event()
+
+    def end(self, arrival: Arrival, now: float, bytes_sent: int, *, delivered: bool) -> None:
+        super().end(arrival, now, bytes_sent, delivered=delivered)
+        if self.summary().paid >= 20:
+            self.twentieth.set()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
