@@ -31,7 +31,17 @@ from builders import (
     take_in,
     write,
 )
-from running import KEY, WatchedLedger, job_file, run_job, simulator
+from running import (
+    KEY,
+    MODEL,
+    RunningCommand,
+    WatchedLedger,
+    command,
+    job_file,
+    run_job,
+    simulator,
+    simulator_thread,
+)
 from running import rows as stored
 from store_helpers import report, typed
 
@@ -241,3 +251,37 @@ async def test_a_run_that_was_stopped_between_goes_on_without_sending_twice(
     assert ledger.arrivals == 5
     assert done.totals.succeeded == 100
     assert stored(store, "SELECT count(*) FROM attempts") == [(10,)]
+
+
+def test_a_run_that_is_killed_goes_on_with_it_and_sends_again_only_what_was_in_flight(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i % 60}" for i in range(240)])
+    store = path.with_suffix(".db")
+    with simulator_thread("latency=0.05..0.3,seed=2") as (url, ledger):
+        options = ("--model", MODEL, "-j", "8", "--progress", "plain", "--dedupe")
+        run = RunningCommand("run", path.name, *options, url=url, cwd=tmp_path)
+        ledger.wait_until(lambda ledger: ledger.ends >= 20)
+        run.kill()
+        ((done, sent),) = stored(store, "SELECT sum(state = 'succeeded'), sum(attempts > 0) FROM requests")
+        assert done > sent > 0
+        last = command("resume", path.name, url=url, cwd=tmp_path)
+        assert last.code == 0, last.stderr
+        assert sum(ledger.paid.values()) <= 60 + 8
+    assert "not sent, as an identical request has the answer (--dedupe)" in last.stderr
+    assert stored(store, "SELECT succeeded, failed FROM job") == [(240, 0)]
+    answers = stored(store, "SELECT count(DISTINCT text), count(*) FROM results_flat WHERE deduplicated_of IS NOT NULL")
+    assert answers == [(60, 180)]
+    assert stored(store, "SELECT count(*) FROM results") == [(240,)]
+
+
+def test_another_run_need_not_go_on_with_it(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["One", "One", "Two"])
+    with simulator_thread() as (url, ledger):
+        options = ("--model", MODEL, "--dedupe", "--no-prime", "-n", "1")
+        assert command("run", path.name, *options, url=url, cwd=tmp_path).code == 0
+        assert command("resume", path.name, "--no-dedupe", url=url, cwd=tmp_path).code == 0
+        assert ledger.arrivals == 3
+    kept = stored(
+        path.with_suffix(".db"),
+        "SELECT json_extract(settings, '$.dedupe'), json_extract(settings, '$.prime') FROM runs ORDER BY id",
+    )
+    assert kept == [(1, 0), (0, 0)]

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 #: The predicate is that of the reading verbs' questions; without marks the prefix is null, and the order that of `seq`.
 FRESH_INDEX = """CREATE INDEX IF NOT EXISTS requests_fresh ON requests (model_class, prefix, seq)
     WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL"""
-#: Empty but for the length of a run with `--dedupe`.
-WAITING_INDEX = """CREATE INDEX IF NOT EXISTS requests_waiting ON requests (answered_by)
-    WHERE state = 'pending' AND answered_by IS NOT NULL"""
+#: Empty where no run had `--dedupe`.
+WAITING_INDEX = """CREATE INDEX IF NOT EXISTS requests_waiting ON requests (answered_by, state)
+    WHERE answered_by IS NOT NULL"""
 
 _ADDED = (
     # the marked beginnings of the request, as hashes, shortest first; NULL: none that a prompt cache could keep
