@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from batchrunner.settings import RunSettings
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
-from batchrunner.store.sharing import Paired, pair_up, unpair
+from batchrunner.store.sharing import Paired, pair_up, share_known, unpair
 from builders import (
     AT,
     LANE,
@@ -121,6 +122,18 @@ def test_what_was_answered_before_is_not_sent_again_for_a_new_twin(tmp_path: Pat
         assert rows(conn, "SELECT succeeded FROM job") == [(3,)]
         assert [row[2] for row in flat(conn)] == ["Hello.", None, "Hello.", "Hello."]
         assert pair_up(conn, last_line=ALL, at=AT) == Paired(0, 0)
+
+
+def test_an_answer_that_came_another_way_is_shared_in_the_end(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "s.db") as conn:
+        take_in(conn, TWINS)
+        pair_up(conn, last_line=ALL, at=AT)
+        tried = replace(claimed(conn, "a"), answers_others=False)
+        write(conn, Started(tried, run_on(conn), AT), Settled(settlement(tried)))
+        assert share_known(conn, at=AT) == 2
+        assert share_known(conn, at=AT) == 0
+        assert rows(conn, "SELECT succeeded FROM job") == [(3,)]
+        assert [row[2] for row in flat(conn)] == ["Hello.", None, "Hello.", "Hello."]
 
 
 def test_a_run_without_it_sends_each(tmp_path: Path) -> None:

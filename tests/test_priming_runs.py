@@ -31,10 +31,10 @@ def all_answered(figures: Figures, count: int) -> bool:
 
 
 def test_a_group_is_written_once_and_read_by_all_others_at_hardly_any_cost_in_time() -> None:
-    lines = list(sharing(400, mark=MARK))
+    lines = list(sharing(300, mark=MARK))
     primed, unprimed = virtual_run(lines, LATENCY, settings()), virtual_run(lines, LATENCY, settings(prime=False))
-    plain = virtual_run(sharing(400), LATENCY, settings())
-    assert all_answered(primed, 400)
+    plain = virtual_run(sharing(300), LATENCY, settings())
+    assert all_answered(primed, 300)
     assert (writes(primed), writes(unprimed)) == (1, 50)
     assert input_cost(primed) <= 0.7 * input_cost(unprimed)
     assert input_cost(primed) <= 0.12 * input_cost(plain)

@@ -132,11 +132,25 @@ def pair_up(conn: sqlite3.Connection, *, last_line: int, at: str) -> Paired:
         cursor.execute(_PAIR, bound)
         paired = cursor.rowcount
         cursor.execute("DROP TABLE temp.families")
-        cursor.execute(_COPY_KNOWN)
-        cursor.execute(_SETTLE_KNOWN, {"at": at})
-        if answered := cursor.rowcount:
-            recount(cursor)
+        answered = _share_known(cursor, at)
     return Paired(answered, paired - answered)
+
+
+def share_known(conn: sqlite3.Connection, *, at: str) -> int:
+    """Give what waits for a request that is answered by now its answer; returns how many did. *at*: UTC stamp.
+
+    A settlement does that itself; this is for answers that came another way, in batches or from a rescue file.
+    """
+    with transaction(conn) as cursor:
+        return _share_known(cursor, at)
+
+
+def _share_known(cursor: sqlite3.Cursor, at: str) -> int:
+    cursor.execute(_COPY_KNOWN)
+    count = cursor.execute(_SETTLE_KNOWN, {"at": at}).rowcount
+    if count:
+        recount(cursor)
+    return count
 
 
 def follow(cursor: sqlite3.Cursor, seq: int, number: int, fate: Mapping[str, str | None]) -> "array[int]":
