@@ -40,7 +40,8 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
-DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
+HAS_TWINS = "SELECT count(*) FROM pragma_table_info('requests') WHERE name = 'answered_by'"  # from the fifth schema on
+TWINS = "SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_waiting WHERE answered_by IS NOT NULL)"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -133,9 +134,9 @@ class Reader:
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
 
-    def has_deduplicated(self) -> bool:
-        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
-        return bool(self._number(DEDUPLICATED, {}))
+    def has_twins(self) -> bool | None:
+        """Whether requests have the answers of identical ones (`--dedupe`); None in a store too old to know of that."""
+        return bool(self._number(TWINS, {})) if self._number(HAS_TWINS, {}) else None
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
