@@ -6,6 +6,7 @@ Each migration runs in one transaction of its own and holds single statements on
 from typing import TYPE_CHECKING
 
 from batchrunner.model import State
+from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -211,6 +212,11 @@ def migrate(db: "Database") -> None:
     @migrations()
     def m002_second_schema(db: "Database") -> None:
         for statement in _SECOND:
+            db.execute(statement)
+
+    @migrations()
+    def m004_batches(db: "Database") -> None:
+        for statement in BATCHES:
             db.execute(statement)
 
     migrations.apply(db)
