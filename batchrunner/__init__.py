@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         StoreLockedError,
         UsageError,
     )
+    from batchrunner.keywords import Options
     from batchrunner.library import run, run_sync, stream
     from batchrunner.model import ErrorClass, State
     from batchrunner.policy.window import Rate
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from batchrunner.store.answers import Result, Store
     from batchrunner.store.found import Progress
     from batchrunner.streaming import Stream
-    from batchrunner.wishes import Options
 else:
     #: Where each public name lives.
     _HOMES = {
@@ -35,7 +35,7 @@ else:
         **dict.fromkeys(("Result", "Store"), "store.answers"),
         **dict.fromkeys(("ErrorClass", "State"), "model"),
         "Limits": "settings",
-        "Options": "wishes",
+        "Options": "keywords",
         "Progress": "store.found",
         "Rate": "policy.window",
         "Report": "report",

@@ -4,10 +4,12 @@ import json
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from batchrunner.audience import Audience
+from batchrunner.bounds import Bounds
 from batchrunner.clock import Clock, stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.endpoint import Way
@@ -16,11 +18,16 @@ from batchrunner.lane import Berth, Lane, monotonic_of
 from batchrunner.limiter import Limiter
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
+from batchrunner.policy.last_start import LastStart
+from batchrunner.policy.purse import Purse
+from batchrunner.prices import price_of
+from batchrunner.prices.fare import Fares
 from batchrunner.settings import RunSettings
 from batchrunner.slots import Slots
 from batchrunner.store.minutes import Pool, recent_sends
 from batchrunner.store.queue import Queue
 from batchrunner.store.writer import Writer
+from batchrunner.till import Till
 
 #: No limit of the API speaks of a longer period; the user's own may.
 _PERIOD_S = 60.0
@@ -28,7 +35,7 @@ _PERIOD_S = 60.0
 _WAY_OUT_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Means:
     """What a run works with, whatever it works on."""
 
@@ -36,14 +43,32 @@ class Means:
     clock: Clock
     rng: random.Random
     audience: Audience
+    began: float = field(init=False)  #: Monotonic: when the command did.
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.monotonic()
+
+    @property
+    def last_start(self) -> LastStart | None:
+        """When to send the last request, where the user has set an end."""
+        duration_s = self.settings.caps.max_duration_s
+        return None if duration_s is None else LastStart(self.began, duration_s)
 
 
 def assemble(
-    means: Means, way: Way, queue: Queue, writer: Writer, *, run_id: int, sent_before: Mapping[Pool, Sequence[str]]
+    means: Means,
+    way: Way,
+    queue: Queue,
+    writer: Writer,
+    *,
+    run_id: int,
+    sent_before: Mapping[Pool, Sequence[str]],
+    spent_usd: float = 0.0,
 ) -> Dispatcher:
     """Return the dispatcher of a run with a lane for each model class that has something pending.
 
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
+    *spent_usd*: what earlier runs have spent of `--max-cost`.
     """
     settings, clock, rng = means.settings, means.clock, means.rng
     schema = None if settings.schema is None else json.dumps(settings.schema)
@@ -75,7 +100,16 @@ def assemble(
         run_id=run_id,
         audience=means.audience,
         halt_at=settings.halt,
+        bounds=Bounds(last_start=means.last_start, till=_till(means, way, spent_usd)),
     )
+
+
+def _till(means: Means, way: Way, spent_usd: float) -> Till | None:
+    cap_usd, today = means.settings.caps.max_cost_usd, means.clock.utc_now().date()
+    if cap_usd is None:
+        return None
+    prices = (partial(price_of, own=reached.prices, today=today) for reached in way.reached)
+    return Till(Purse(cap_usd, spent_usd), [Fares(price_list) for price_list in prices])
 
 
 def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[Pool, list[str]]:

@@ -37,7 +37,10 @@ class CsvWriter:
 
     def row(self, cells: Iterable[Any]) -> None:
         """Write one line; texts, numbers and None (an empty cell)."""
-        self._csv.writerow(cells if self._raw else map(self._escaped, cells))
+        if not self._raw:
+            # Nothing that begins with a letter or a digit is a formula, and that is quickly seen of millions of cells.
+            cells = [self._escaped(c) if isinstance(c, str) and not c[:1].isalnum() else c for c in cells]
+        self._csv.writerow(cells)
 
     def _escaped(self, cell: Any) -> Any:
         safe = escape(cell)

@@ -10,6 +10,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner.audience import Audience, Nobody
+from batchrunner.bounds import Bounds
 from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
 from batchrunner.endings import Endings
@@ -43,8 +44,10 @@ class Dispatcher:
         run_id: int,
         audience: Audience | None = None,
         halt_at: HaltAt | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.counts = Counts()
+        self.bounds = bounds or Bounds()
         self.slots = slots
         self.endings = Endings(lanes, halt_at)
         self._queue = queue
@@ -122,6 +125,8 @@ class Dispatcher:
             await self._news.wait()
         _, _, group = self._started[0]
         await group.done.wait()
+        if group.rescued:  # their starts are on no record, so they must not go out
+            return ()
         taken: list[Ticket] = []
         while self._started and len(taken) < count and self._started[0][2] is group:
             ticket, change, _ = self._started[0]
@@ -147,15 +152,29 @@ class Dispatcher:
             if group.lost is not None:
                 raise
             settlement = await self._settle_unstorable(settlement)
+        if group.rescued:  # the store knows nothing of it, so nobody is told
+            self._let_go(admitted)
+            return
         self._finish(admitted, settlement)
+
+    def recall(self) -> None:
+        """The run is being stopped: take back what was admitted and no engine has taken yet."""
+        waiting, self._started = self._started, deque()
+        for ticket, _, _ in waiting:
+            self._unstart(ticket)
+            self._let_go(ticket)
 
     def give_back(self) -> None:
         """Take back the starts of attempts that never went out: no engine took them, or it was stopped before."""
-        waiting = [ticket for ticket, _, _ in self._started]
-        self._started.clear()
-        for ticket in waiting + [ticket for ticket in self._in_flight if ticket.admission.sent_at is None]:
-            ticket.admission.close()
-            self._writer.submit(Unstarted(ticket.attempt))
+        self.recall()
+        for ticket in self._in_flight:
+            if ticket.admission.sent_at is None:
+                self._unstart(ticket)
+
+    def _unstart(self, ticket: Ticket) -> None:
+        ticket.admission.close()
+        self.bounds.given_back(ticket)
+        self._writer.submit(Unstarted(ticket.attempt))
 
     async def _dispatch(self, lane: Lane) -> None:
         with lane.scope:
@@ -169,17 +188,28 @@ class Dispatcher:
                 await self._audience.room()
             with self._waiting(lane, Reason.PAUSED):
                 await self._going.wait()
+            if not self._writer.is_steady:
+                with self._waiting(lane, Reason.STORE):
+                    await self._writer.steady()
             if (why := berth.limiter.impossible(lane.due[0])) is not None:
                 await self._refuse(lane, why)
                 continue
-            if not await lane.ready() or self.is_paused:
+            if not await lane.ready() or self.is_paused or not self._writer.is_steady:
                 continue
-            if self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room():
+            if not (self.slots.free > 0 and berth.standing.has_room and berth.in_flight < berth.limiter.room()):
+                await self._wait_for_slots(lane, berth.limiter.fullness)
+            elif (refusal := self.bounds.refusal(lane.due[0], berth.index)) is None:
                 self._start(lane, berth)
+            elif refusal.is_final:
+                self.endings.run_out(refusal.reason, lane)
+                return
             else:
-                # And then ask everything again: the gate may have closed, a retry may be due.
-                with self._waiting(lane, Reason.CONCURRENCY):
-                    await self.slots.freed()
+                await self._wait_for_slots(lane, Reason.COST)
+
+    async def _wait_for_slots(self, lane: Lane, reason: Reason) -> None:
+        """Wait until one is freed. Then everything is to be asked again: the gate may have closed, a retry may be due."""
+        with self._waiting(lane, reason):
+            await self.slots.freed()
 
     @contextlib.contextmanager
     def _waiting(self, lane: Lane, reason: Reason) -> Iterator[None]:
@@ -200,8 +230,10 @@ class Dispatcher:
             self.endings.halt(lane, decision)
         settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
         change = Settled(settlement)
-        await self._writer.submit(change).committed(change)
-        self._conclude(lane, settlement)
+        group = self._writer.submit(change)
+        await group.committed(change)
+        if not group.rescued:
+            self._conclude(lane, settlement)
 
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
@@ -211,6 +243,7 @@ class Dispatcher:
         if berth.index:
             attempt = replace(attempt, endpoint=berth.index)
         ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
+        self.bounds.start(ticket)
         self.slots.take()
         berth.in_flight += 1
         berth.standing.in_flight += 1
@@ -220,6 +253,7 @@ class Dispatcher:
 
     def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
         lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
+        self.bounds.settled(ticket, outcome, now)
         lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
         if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
             lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once
@@ -241,9 +275,12 @@ class Dispatcher:
         return settlement
 
     def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
+        self._conclude(ticket.lane, settlement)
+        self._let_go(ticket)
+
+    def _let_go(self, ticket: Ticket) -> None:
         ticket.berth.in_flight -= 1
         ticket.berth.standing.in_flight -= 1
-        self._conclude(ticket.lane, settlement)
         self.slots.give()
 
     def _conclude(self, lane: Lane, settlement: Settlement) -> None:

@@ -16,6 +16,7 @@ class Endings:
         """*halt_at*: how many failures the user puts up with; None: any number."""
         self.halts: list[Halt] = []  #: What stopped the run or a lane of it, in order.
         self.given_up: list[str] = []  #: Limits of the user's own that did, in words.
+        self.ran_out: str | None = None  #: That money or time did, in words.
         self._lanes = lanes
         self._halt_at = halt_at
 
@@ -28,6 +29,15 @@ class Endings:
         """Send nothing more in this *lane*: a limit of the user's own is reached."""
         self.given_up.append(reason)
         lane.scope.cancel()
+
+    def run_out(self, reason: str, lane: Lane | None = None) -> None:
+        """Send nothing more (in this *lane*): the money or the time that the user has set is used up."""
+        if self.ran_out is None:
+            self.ran_out = reason
+        if lane is None:
+            self.stop()
+        else:
+            lane.scope.cancel()
 
     def halt(self, lane: Lane, halt: Halt) -> None:
         """Stop the run, or only this *lane*, as *halt* says."""

@@ -12,6 +12,7 @@ from batchrunner.api.redact import SecretText, names_credential
 from batchrunner.api.routes import Renaming, Routes
 from batchrunner.api.sender import Sender, Senders, open_senders
 from batchrunner.errors import HaltError, UsageError
+from batchrunner.prices import LIST_PRICES, OwnPrices
 from batchrunner.settings import Limits
 from batchrunner.simulator.settings import SimulatorSettings
 
@@ -37,6 +38,7 @@ class Endpoint:
     api_version: str | None = None  #: `anthropic-version`; None: the SDK's.
     limits: Limits = field(default_factory=Limits)  #: Its own, beside those of the run: the stricter one holds.
     models: Mapping[str, str] = field(default_factory=dict)  #: What it calls a model: the job's name -> its own.
+    prices: OwnPrices = LIST_PRICES  #: What it charges.
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Reached:
     name: str | None  #: As the user's configuration calls it; None: the run has only this one, without a name.
     official: bool  #: Anthropic's own API, where one refusal of a key is final.
     limits: Limits = field(default_factory=Limits)  #: Its own.
+    prices: OwnPrices = LIST_PRICES  #: Its own.
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ async def _open(stack: contextlib.AsyncExitStack, endpoint: Endpoint, concurrenc
         )
     )
     address = "simulator" if endpoint.simulator is not None else str(getattr(senders.client, "base_url", "client"))
-    return senders, Reached(endpoint.name, is_official(senders.client), endpoint.limits), address
+    return senders, Reached(endpoint.name, is_official(senders.client), endpoint.limits, endpoint.prices), address
 
 
 def _renamed(opened_: tuple[Senders, Reached, str], endpoint: Endpoint) -> Sender:

@@ -8,6 +8,7 @@ from batchrunner.lane import Lane
 from batchrunner.model import LimitKind
 from batchrunner.policy.flow import Flow
 from batchrunner.policy.holdups import KINDS, Reason
+from batchrunner.policy.silence import Silence
 from batchrunner.screen import duration, short
 
 #: A wait is told at the end of a run if it was so long (seconds) and made up this share of the run.
@@ -24,11 +25,22 @@ def per_minute(flow: Flow, kind: LimitKind) -> float | None:
 
 def held_by(lanes: Sequence[Lane], now: float) -> str | None:
     """Return what holds the run back at the moment, None if nothing does: `output tokens 94 % of 400k/min`."""
-    found = [(lane, reason) for lane in lanes if (reason := lane.limiter.holdups.binding(now)) is not None]
-    words = [_words(lane.limiter.flow, reason, now) for lane, reason in found[:2]]
+    found = [(lane, reason) for lane in lanes if (reason := _binding(lane, now)) is not None]
+    words = [
+        _unheard(lane.limiter.silence, now) or _words(lane.limiter.flow, reason, now) for lane, reason in found[:2]
+    ]
     if len(lanes) > 1:
         words = [f"{lane.name}: {text}" for (lane, _), text in zip(found, words, strict=False)]
     return "; ".join(words) or None
+
+
+def _binding(lane: Lane, now: float) -> Reason | None:
+    # Slots that are all taken by calls that hang would be a limit on them, and no news.
+    return Reason.SILENCE if lane.limiter.silence.since is not None else lane.limiter.holdups.binding(now)
+
+
+def _unheard(silence: Silence, now: float) -> str | None:
+    return None if silence.since is None else f"no answer for {duration(now - silence.since)}"
 
 
 def _words(flow: Flow, reason: Reason, now: float) -> str:

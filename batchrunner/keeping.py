@@ -14,6 +14,7 @@ from batchrunner.holding import figures
 from batchrunner.lane import Berth, Lane
 from batchrunner.policy.breaker import DOUBT_S
 from batchrunner.policy.holdups import Reason
+from batchrunner.policy.silence import TRY_S
 from batchrunner.screen import duration
 from batchrunner.store.changes import EndpointsKept, Heartbeat
 from batchrunner.store.minutes import MinuteKept
@@ -41,6 +42,8 @@ class _Watched:
     outage_since: float | None = None
     told_at: float = 0.0
     told_limit: float = math.inf  # the lowest that was told
+    silent_since: float | None = None
+    is_held: bool = False  # sending is, because of that silence
 
     @property
     def name(self) -> str:
@@ -132,6 +135,7 @@ class Keeper:
                 self._wake_up(now, slept_s)
             for watched in self._watched:
                 self._look(watched, now)
+            self._mind_time(now)
             self._tell_given_up()
             self._dispatcher.slots.nudge()
 
@@ -154,6 +158,7 @@ class Keeper:
     def _look(self, watched: _Watched, now: float) -> None:
         self._tell_limit(watched)
         flow = watched.berth.limiter.flow
+        self._listen(watched, now)
         self._tell_outage(watched, flow.breaker.opened_at, now)
         if flow.holdups.waiting_for in _OUR_OWN:
             flow.stuck_since = None
@@ -164,6 +169,14 @@ class Keeper:
                 f"Nothing was answered for {duration(now - since)} (--max-outage). Look at the endpoint's status, then "
                 "run the same command again.",
             )
+
+    def _mind_time(self, now: float) -> None:
+        endings = self._dispatcher.endings
+        if endings.ran_out is None and any(lane.has_more for lane in self._dispatcher.lanes):
+            why = self._dispatcher.bounds.time_is_up(now)
+            if why is not None:
+                endings.run_out(why)
+                self._note("the time is nearly up (--max-duration): nothing more is sent, what is in flight finishes")
 
     def _tell_limit(self, watched: _Watched) -> None:
         """Say once when the endpoint permits less than the user wants."""
@@ -177,6 +190,40 @@ class Keeper:
                 f"{watched.name}: the endpoint permits {offered:,} requests a minute, fewer than the "
                 f"{per_minute:,.0f} you set: {offered:,} it is"
             )
+
+    def _listen(self, watched: _Watched, now: float) -> None:
+        """Notice an endpoint that says nothing at all, and let the lane look for another one."""
+        silence, flow = watched.berth.limiter.silence, watched.berth.limiter.flow
+        silence.look(now)
+        if silence.is_open and not watched.is_held:
+            self._renew()  # the network may have lost the connections: a try goes over a new one
+            flow.stuck_since = silence.since if flow.stuck_since is None else flow.stuck_since
+            watched.lane.reconsider()
+        self._tell_silence(watched, now)
+        watched.is_held = silence.is_open
+
+    def _tell_silence(self, watched: _Watched, now: float) -> None:
+        silence = watched.berth.limiter.silence
+        if silence.since is None:
+            if watched.silent_since is not None:
+                self._note(f"{watched.name}: something comes back again after {duration(now - watched.silent_since)}")
+            watched.silent_since = None
+            return
+        told = f"nothing has come back for {duration(now - silence.since)}; {silence.calls:,} in flight"
+        tries = f"On hold, with a try every {TRY_S:g} s"
+        if watched.silent_since is None:
+            watched.silent_since, watched.told_at = silence.since, now
+            held = tries if silence.is_open else "Very long answers may take that long"
+            self._note(
+                f"{watched.name}: {told}. {held}. What is in flight may be paid for, so none of it is cancelled "
+                "before its deadline: ten minutes, more for long answers, or what --timeout says"
+            )
+        elif silence.is_open and not watched.is_held:
+            watched.told_at = now
+            self._note(f"{watched.name}: {told}. {tries}")
+        elif now - watched.told_at >= _REMIND_S and watched.outage_since is None and not watched.lane.has_ended:
+            watched.told_at = now
+            self._note(f"{watched.name}: {told}")
 
     def _tell_given_up(self) -> None:
         for watched in self._watched:

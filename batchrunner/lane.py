@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from batchrunner.clock import Clock, stamp
+from batchrunner.failpoints import Point, reach
 from batchrunner.limiter import Admission, Limiter
 from batchrunner.model import Attempt, Outcome, Retry
 from batchrunner.policy.failover import Standing, choose
@@ -35,8 +36,8 @@ class Berth:
 
     @property
     def is_down(self) -> bool:
-        """Whether an outage is on there."""
-        return self.limiter.flow.breaker.is_open
+        """Whether an outage is on there, or a silence."""
+        return self.limiter.door.is_open
 
     def settled(self, lane: str, *, is_answer: bool, now: float) -> None:
         """An attempt of *lane* is over, and the limiter has learnt of it."""
@@ -124,9 +125,9 @@ class Lane:
 
     def _choice(self) -> Berth:
         standings = [berth.standing for berth in self.berths]
-        breakers = [berth.limiter.flow.breaker for berth in self.berths]
+        doors = [berth.limiter.door for berth in self.berths]
         may_probe = not self.due or self.due[0].seq not in self._in_vain
-        chosen = choose(standings, breakers, self.name, self.clock.monotonic(), may_probe=may_probe)
+        chosen = choose(standings, doors, self.name, self.clock.monotonic(), may_probe=may_probe)
         return self.berth if chosen is None else self.berths[chosen]
 
     async def fill(self, read: ReadQueue) -> bool:
@@ -145,6 +146,11 @@ class Lane:
     def has_ended(self) -> bool:
         """Whether nothing more of it is sent."""
         return self.is_through or self.scope.cancel_called
+
+    @property
+    def has_more(self) -> bool:
+        """Whether it may have something more to send, now or later."""
+        return bool(self.due) or (not self.has_ended and (self._fresh or self._next_due_at is not None))
 
     @property
     def is_alone(self) -> bool:
@@ -230,10 +236,12 @@ class Ticket:
     lane: Lane
     admission: Admission
     berth: Berth
+    held_usd: float = 0.0  #: What is set aside for it of `--max-cost`.
 
     def mark_sent(self) -> None:
         """The request is on the wire."""
         self.admission.mark_sent()
+        reach(Point.AFTER_SEND)
 
     def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
         """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""

@@ -23,11 +23,12 @@ from typing import Unpack
 from batchrunner import runner
 from batchrunner.audience import Audience, Buffer
 from batchrunner.errors import HaltError
+from batchrunner.keywords import Options, Requests
 from batchrunner.report import Report
 from batchrunner.stopping import Stopper
 from batchrunner.streaming import Stream
 from batchrunner.threaded import RunInThread
-from batchrunner.wishes import Options, Requests, planned
+from batchrunner.wishes import planned
 
 
 async def run(requests: Requests = None, *, signals: bool = False, **options: Unpack[Options]) -> Report:

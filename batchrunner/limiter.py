@@ -7,11 +7,13 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 from batchrunner.clock import Clock
-from batchrunner.model import Attempt, Outcome
-from batchrunner.policy.flow import Around, Flow, Place
+from batchrunner.model import Attempt, ErrorClass, Failure, Outcome
+from batchrunner.policy.failover import Door
+from batchrunner.policy.flow import Around, Flow, Permit, Place
 from batchrunner.policy.holdups import HoldUps, Reason
 from batchrunner.policy.judge import Lesson
 from batchrunner.policy.retry import Rules
+from batchrunner.policy.silence import Silence
 from batchrunner.settings import Limits
 
 #: A late wake-up is caught up by at most so many seconds' worth of starts.
@@ -59,6 +61,7 @@ class Limiter:
             rules=rules,
             rng=rng,
         )
+        self.silence = Silence()
         self._clock = clock
         self._pacer = Pacer()
         self._pacing: anyio.CancelScope | None = None
@@ -71,9 +74,19 @@ class Limiter:
         """What the lane has been waiting for."""
         return self.flow.holdups
 
+    @property
+    def door(self) -> Door:
+        """What keeps the lane out if the endpoint fails: its breaker, or a silence."""
+        return self.flow.breaker if self.flow.breaker.is_open else self.silence
+
     def room(self) -> int:
         """Return how many attempts of this lane may be in flight now."""
-        return self.flow.room(self._clock.monotonic())
+        return self.flow.room(self._clock.monotonic()) + self.silence.overdue
+
+    @property
+    def fullness(self) -> Reason:
+        """What a lane waits for that finds no slot free: one of its own, or that those who hold them are answered at all."""
+        return Reason.SILENCE if self.silence.is_open else Reason.CONCURRENCY
 
     def impossible(self, attempt: Attempt) -> str | None:
         """Return why *attempt* can never be admitted; None if it can."""
@@ -100,6 +113,7 @@ class Limiter:
         self._paced = False
         place, self._place = self._place, None
         self.flow.reserve(self._clock.monotonic(), place)
+        self.silence.reserve(self._clock.monotonic())
         return Admission(self, place)
 
     async def _wait_for_turn(self, rate: float, reason: Reason) -> None:
@@ -111,7 +125,7 @@ class Limiter:
         self.holdups.end(self._clock.monotonic())
 
     async def _wait_for_permit(self, place: Place) -> None:
-        while (permit := self.flow.admit_at(now := self._clock.monotonic(), place)).at > now:
+        while (permit := self._permit(now := self._clock.monotonic(), place)).at > now:
             self.holdups.begin(now, permit.reason)
             if self._changed is None:
                 self._changed = anyio.Event()
@@ -121,13 +135,20 @@ class Limiter:
                 await self._changed.wait()
                 group.cancel_scope.cancel()
 
+    def _permit(self, now: float, place: Place) -> Permit:
+        permit = self.flow.admit_at(now, place)
+        speaks_at = self.silence.admit_at(now)
+        return Permit(speaks_at, Reason.SILENCE) if speaks_at > max(now, permit.at) else permit
+
     async def _wake_at(self, instant: float, waiting: anyio.CancelScope) -> None:
         await self._clock.sleep_until(instant)
         waiting.cancel()
 
     def sent(self, place: Place) -> None:
         """An admitted attempt goes out now."""
-        self.flow.sent(self._clock.monotonic(), place)
+        now = self._clock.monotonic()
+        self.flow.sent(now, place)
+        self.silence.sent(now, place, place.output_tokens)
         self.notify()
 
     def given_back(self, place: Place) -> None:
@@ -137,7 +158,10 @@ class Limiter:
 
     def learn(self, attempt: Attempt, outcome: Outcome, place: Place, around: Around) -> Lesson:
         """Take in what became of an admitted attempt."""
-        lesson = self.flow.learn(self._clock.monotonic(), attempt, outcome, place, around)
+        now = self._clock.monotonic()
+        lesson = self.flow.learn(now, attempt, outcome, place, around)
+        is_answer = not isinstance(outcome, Failure)
+        self.silence.came_back(now, place, is_answer=is_answer, is_heard=is_answer or not _ran_out(outcome))
         self.notify()
         return lesson
 
@@ -155,6 +179,7 @@ class Limiter:
     def suspended(self, now: float) -> None:
         """The machine slept until *now*."""
         self.flow.suspended(now)
+        self.silence.suspended(now)
         self.notify()
 
     def notify(self) -> None:
@@ -162,6 +187,11 @@ class Limiter:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
+
+
+def _ran_out(outcome: Outcome) -> bool:
+    """Whether nothing came within the time that the attempt had."""
+    return isinstance(outcome, Failure) and outcome.error_class is ErrorClass.TIMEOUT and outcome.http_status is None
 
 
 class Admission:

@@ -109,8 +109,18 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
-    cache_write_tokens: int = 0
+    cache_write_tokens: int = 0  #: For whatever time.
     cache_read_tokens: int = 0
+    cache_write_1h_tokens: int = 0  #: So many of those written are kept for an hour, which costs more; the rest 5 min.
+    web_searches: int = 0
+    service_tier: str | None = None  #: As the answer names it; None: standard, or nothing said. As the two below.
+    speed: str | None = None  #: `fast`.
+    geo: str | None = None  #: Where inference ran, if that was asked for: `us`.
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The whole prompt: input, and what the cache wrote or read of it."""
+        return self.input_tokens + self.cache_write_tokens + self.cache_read_tokens
 
     @property
     def counts(self) -> tuple[int, int, int, int]:

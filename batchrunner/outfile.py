@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import Point, reach
 
 _BUFFER_BYTES = 1024 * 1024
 
@@ -54,14 +55,16 @@ def appearing_whole(target: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        reach(Point.EXPORTED)
         draft.replace(target)
+        reach(Point.RENAMED)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a new name in *directory* survive a power cut; a file system that cannot do so has done what it can."""
     with contextlib.suppress(OSError):
         fd = os.open(directory, os.O_RDONLY)

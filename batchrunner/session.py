@@ -18,9 +18,11 @@ from batchrunner.report import Job, Report
 from batchrunner.retuning import Listener
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
+from batchrunner.store.adoption import adopt_found
 from batchrunner.store.changes import recover
-from batchrunner.store.files import check_place, open_reader, owned
+from batchrunner.store.files import open_reader, owned
 from batchrunner.store.owner import owner_connection
+from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
@@ -42,7 +44,8 @@ class Session:
         started = self._means.clock.monotonic()
         self._report.simulated = self._is_simulated
         store = self._job.store
-        with owned(store) as name, owner_connection(store, durability=self._job.durability) as conn:
+        opening = partial(owner_connection, durability=self._job.durability, note=self._reporter.note)
+        with owned(store) as name, opening(store) as conn:
             listener = Listener(store, name, self._stopper, self._means.clock, self._reporter.note)
             async with listener.listening():
                 self._prepare(conn)
@@ -79,6 +82,8 @@ class Session:
             raise UsageError(
                 f"{self._job.store} has no job file in it yet, or not all of it; `batchrunner run` reads it."
             )
+        for adopted in adopt_found(conn, self._job.store):  # before it is taken for lost, and paid for again
+            self._reporter.note(adopted.words)
         recover(conn)
         claim_for(conn, simulated=self._is_simulated, store=self._job.store)
 
@@ -87,7 +92,7 @@ class Session:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = self._job.store.stat()
+        place = Place(self._job.store)
         with contextlib.closing(open_reader(self._job.store)) as reading:
             settings = self._means.settings
             choosing = partial(
@@ -99,7 +104,7 @@ class Session:
                     self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report, place
                 )
                 await shift.work(conn, queue, listener)
-            check_place(self._job.store, place)
+            place.check()
             self._report.totals = queue.totals()
 
     def _conclude(self) -> None:

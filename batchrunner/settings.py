@@ -11,6 +11,7 @@ from typing import Any
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
+from batchrunner.policy.caps import Caps
 from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
 from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.tolerance import FailOn, HaltAt
@@ -121,6 +122,7 @@ class RunSettings:
     first: int | None = None  #: Only the first so many lines.
     schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
+    caps: Caps = field(default_factory=Caps)  #: Money and time.
 
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
@@ -140,6 +142,8 @@ class RunSettings:
             "seed": self.sampling.seed,
             "ids": list(self.sampling.ids[:_IDS_ON_RECORD]),
             "shuffle": self.sampling.shuffle,
+            "max_cost": self.caps.max_cost_usd,
+            "max_duration": self.caps.max_duration_s,
         }
 
 

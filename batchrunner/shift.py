@@ -25,10 +25,12 @@ from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
 from batchrunner.retuning import Listener, Sending
 from batchrunner.stopping import Stopper
-from batchrunner.store.changes import RunEnded, begin_run, last_endpoints
-from batchrunner.store.files import check_place
+from batchrunner.store.changes import RunEnded, begin_run, last_endpoints, run_identity
+from batchrunner.store.place import Place, concerns
 from batchrunner.store.queue import Queue
+from batchrunner.store.rescue import Rescue
 from batchrunner.store.selection import Totals, totals
+from batchrunner.store.spending import spent_usd
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -45,11 +47,10 @@ class Shift:
     _reporter: Reporter
     _stopper: Stopper
     _report: Report
-    _place: os.stat_result  #: The store that was opened, wherever its name leads by now.
+    _place: Place
 
     async def work(self, conn: sqlite3.Connection, queue: Queue, listener: Listener) -> None:
         """Send until everything of *queue* is final, something halts the run, or the user stops it."""
-        writer = Writer(conn, complain=self._reporter.note)
         before, files = queue.totals(), allowed_files(conn)
         limits = self._means.settings.limits
         async with opened(self._endpoints, limits.cap, exactly=limits.concurrency is not None) as way:
@@ -60,22 +61,36 @@ class Shift:
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
             )
+            for concern in concerns(self._job.store, before.pending):
+                self._reporter.note(concern)
+            writer = self._writer(conn, run_id)
             async with writer.running():
-                dispatcher = assemble(self._means, way, queue, writer, run_id=run_id, sent_before=sent_before)
+                dispatcher = assemble(
+                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, spent_usd=spent_usd(conn)
+                )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))
                 try:
-                    await self._until_done(dispatcher, LiveEngine(way.sender, files), keeper, before)
+                    await self._until_done(dispatcher, writer, LiveEngine(way.sender, files), keeper, before)
                 except BaseException as error:
                     is_cancelled = isinstance(error, anyio.get_cancelled_exc_class())
                     self._report.ending = "interrupted" if is_cancelled else "failed"
                     self._report.reason = type(error).__name__
+                    writer.hurry(self._means.settings.stopping.drain_sigterm_s)
                     raise
                 finally:
                     dispatcher.give_back()
                     keeper.write_minutes()
-                    self._end(dispatcher, writer, run_id, keeper.began_at)
+                    self._end(dispatcher, writer, run_id, keeper, before)
             writer.check()  # waiters that were cancelled have not heard of it
+
+    def _writer(self, conn: sqlite3.Connection, run_id: int) -> Writer:
+        def given_up() -> None:
+            if not self._stopper.stopped():
+                self._stopper.ask("The store could not be written.")
+
+        rescue = Rescue(self._job.store, run_identity(conn, run_id))
+        return Writer(conn, complain=self._reporter.note, rescue=rescue, given_up=given_up)
 
     def _keeper(self, dispatcher: Dispatcher, writer: Writer, run_id: int, way: Way) -> Keeper:
         return Keeper(
@@ -84,14 +99,16 @@ class Shift:
             run_id,
             clock=self._means.clock,
             note=self._reporter.note,
-            check_place=partial(check_place, self._job.store, self._place),
+            check_place=self._place.check,
             renew=way.sender.renew,
             max_outage_s=self._means.settings.max_outage_s,
         )
 
-    async def _until_done(self, dispatcher: Dispatcher, engine: LiveEngine, keeper: Keeper, before: Totals) -> None:
+    async def _until_done(
+        self, dispatcher: Dispatcher, writer: Writer, engine: LiveEngine, keeper: Keeper, before: Totals
+    ) -> None:
         with anyio.CancelScope() as working:
-            self._stopper.watch_over(working, partial(_drain, dispatcher))
+            self._stopper.watch_over(working, partial(_drain, dispatcher, writer))
             async with anyio.create_task_group() as group:
                 group.start_soon(dispatcher.run)
                 group.start_soon(self._show, dispatcher, before)
@@ -131,12 +148,12 @@ class Shift:
         settings = {**self._means.settings.as_record(), **record}
         return begin_run(conn, run, settings, stamp(now + timedelta(seconds=_LATEST_DUE_S)))
 
-    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, began_at: float) -> None:
+    def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, keeper: Keeper, before: Totals) -> None:
         report = self._report
         report.counts = dispatcher.counts
         report.endpoints = dispatcher.endpoints_record()
         now = self._means.clock.monotonic()
-        report.waits = waits_told(dispatcher.lanes, now, now - began_at)
+        report.waits = waits_told(dispatcher.lanes, now, now - keeper.began_at)
         if report.reason is not None:
             pass
         elif dispatcher.endings.halts:
@@ -146,6 +163,8 @@ class Shift:
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.endings.given_up:
             report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
+        elif dispatcher.endings.ran_out is not None and before.pending > report.counts.succeeded + report.counts.failed:
+            report.ending, report.reason = "stopped", dispatcher.endings.ran_out
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 
 
@@ -154,6 +173,8 @@ def _addresses(way: Way) -> str:
     return ", then ".join(way.record.get("endpoints") or [way.record["endpoint"]])
 
 
-def _drain(dispatcher: Dispatcher) -> int:
+def _drain(dispatcher: Dispatcher, writer: Writer, within_s: float) -> int:
     dispatcher.endings.stop()
+    dispatcher.recall()
+    writer.hurry(within_s)
     return dispatcher.slots.taken

@@ -9,6 +9,9 @@ import anyio
 from batchrunner.errors import Exit
 from batchrunner.settings import Stopping
 
+#: Who asks twice waits for a store that refuses no longer than this (seconds).
+_INSIST_S = 0.5
+
 
 class Stopper:
     """Turns signals into wishes. What drains and what is cancelled is set when there is something to stop."""
@@ -16,7 +19,7 @@ class Stopper:
     def __init__(self, stopping: Stopping, note: Callable[[str], None]) -> None:
         self._stopping = stopping
         self._note = note
-        self._drain: Callable[[], int] = lambda: 0
+        self._drain: Callable[[float], int] = lambda _: 0
         self._work: anyio.CancelScope | None = None
         self.wishes = 0
         self.code: Exit | None = None  #: Of the first signal.
@@ -26,8 +29,12 @@ class Stopper:
         """Whether the user wants the run to stop."""
         return self.wishes > 0
 
-    def watch_over(self, work: anyio.CancelScope, drain: Callable[[], int]) -> None:
-        """Stop *work* on request. *drain* stops the sending and returns how many calls are in flight."""
+    def watch_over(self, work: anyio.CancelScope, drain: Callable[[float], int]) -> None:
+        """Stop *work* on request.
+
+        *drain* is told within how many seconds all should be over; it stops the sending and returns how many calls are in
+        flight.
+        """
         self._work, self._drain = work, drain
         if self.stopped():
             self._begin_drain(self._patience_s)
@@ -53,6 +60,7 @@ class Stopper:
             self._begin_drain(self._patience_s)
         elif self.wishes == 2:
             self._note("cancelling what is in flight; answers that have arrived are saved")
+            self._drain(_INSIST_S)
             if self._work is not None:
                 self._work.cancel()
         else:
@@ -72,7 +80,7 @@ class Stopper:
         return self._stopping.drain_s if self.code is Exit.INTERRUPTED else self._stopping.drain_sigterm_s
 
     def _begin_drain(self, drain_s: float) -> None:
-        in_flight = self._drain()
+        in_flight = self._drain(drain_s)
         if self._work is None:
             return
         self._work.deadline = anyio.current_time() + drain_s

@@ -79,6 +79,36 @@ def message(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in whole.items() if value != "absent"}
 
 
+def test_usage_says_how_the_answer_is_billed() -> None:
+    usage = {
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cache_creation_input_tokens": 30,
+        "cache_read_input_tokens": 4,
+        "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+        "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 1},
+        "service_tier": "batch",
+        "speed": "fast",
+        "inference_geo": "us",
+    }
+    outcome = classify_message(200, {}, json.dumps(message(usage=usage)).encode())
+    assert isinstance(outcome, Success)
+    assert outcome.usage == Usage(5, 7, 30, 4, 20, 2, "batch", "fast", "us")
+    assert outcome.usage.prompt_tokens == 39
+
+
+def test_usage_of_the_ordinary_kind_or_without_sense_says_nothing_special() -> None:
+    for extra in (
+        {"service_tier": "standard", "speed": "standard", "inference_geo": None, "server_tool_use": None},
+        {"service_tier": 5, "speed": ["fast"], "inference_geo": "a\ud800", "cache_creation": [1], "server_tool_use": 3},
+        {"cache_creation": {"ephemeral_1h_input_tokens": 99}},  # more than was written at all
+    ):
+        usage = {"input_tokens": 5, "output_tokens": 7, **extra}
+        outcome = classify_message(200, {}, json.dumps(message(usage=usage)).encode())
+        assert isinstance(outcome, Success)
+        assert outcome.usage == Usage(5, 7)
+
+
 def test_a_message_is_kept_as_received() -> None:
     body = json.dumps(message(), ensure_ascii=False, indent=1).encode()
     outcome = classify_message(200, {"request-id": "req_1"}, body)

@@ -14,14 +14,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience", "slots"},
+    {"model", "errors", "clock", "audience", "slots", "failpoints"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
-    {"settings", "advice", "catalogue", "endpoint_words"},
+    {"settings", "advice", "catalogue", "endpoint_words", "prices"},
     {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "simulator", "progress", "export"},
     {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
-    {"endings"},
-    {"definition", "endpoints"},
+    {"endings", "keywords", "till"},
+    {"definition", "endpoints", "bounds"},
     {"dispatcher", "preflight", "holding", "destinations", "doctor"},
     {"keeping"},
     {"assembly"},
@@ -49,6 +49,7 @@ LIBRARIES = {
     "referencing": {"policy"},
     "sqlite_utils": {"store"},
     "sqlite3": {"store", "runner", "session", "shift", "assembly", "loading", "preflight"},
+    "genai_prices": {"prices"},
     "tqdm": {"progress"},
     "click": {"cli"},
 }
@@ -56,12 +57,24 @@ LIBRARIES = {
 SINGLE = {
     "aiolimiter": "limiter.py",
     "backoff": "policy/retry.py",
+    "genai_prices": "prices/package.py",
     "jsonschema": "policy/schemas.py",
     "tqdm": "progress.py",
 }
 
 #: What reading verbs must not load: they start in a fraction of a second.
-HEAVY = {"anthropic", "httpx2", "aiohttp", "anyio", "asyncio", "tqdm", "aiolimiter", "pydantic", "jsonschema"}
+HEAVY = {
+    "anthropic",
+    "httpx2",
+    "aiohttp",
+    "anyio",
+    "asyncio",
+    "tqdm",
+    "aiolimiter",
+    "pydantic",
+    "jsonschema",
+    "genai_prices",
+}
 
 
 def room(path: Path) -> str:

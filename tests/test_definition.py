@@ -232,8 +232,18 @@ def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path) -> None:
         "otpm": 80_000,
         "concurrency": 50,
         "max_outage_s": 3600,
+        "max_cost": 20,
     }
-    assert set(found.run) == {"timeout_s", "drain_s", "durability", "progress", "halt", "fail_on", "schema"}
+    assert set(found.run) == {
+        "timeout_s",
+        "drain_s",
+        "durability",
+        "progress",
+        "halt",
+        "fail_on",
+        "schema",
+        "max_duration",
+    }
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda path: path.name)

@@ -156,7 +156,9 @@ def test_each_ailment_is_a_problem_with_a_remedy(tmp_path: Path, what: str) -> N
     assert lines[code]["state"] == "problem"
     assert text in lines[code]["text"]
     assert remedy in lines[code]["remedy"]
-    assert [name for name, line in lines.items() if line["state"] == "problem"] == [code]
+    problems = [name for name, line in lines.items() if line["state"] == "problem"]
+    assert problems == ([code, "models-refused"] if what == "key" else [code])
+    assert all(line["state"] != "ok" for line in lines.values() if "HTTP 401" in line["text"])
 
 
 @pytest.mark.parametrize("missing", [NOT_FOUND, (501, said("not_implemented", "no")), (405, "")])
@@ -166,6 +168,13 @@ def test_a_gateway_that_lacks_all_but_messages_is_well(tmp_path: Path, missing: 
     assert (done.code, len(asked)) == (0, 3)
     assert {line["state"] for line in lines.values()} == {"ok"}
     assert lines.keys() >= {"models-missing", "count-missing", "no-limits", "message"}
+
+
+def test_a_list_that_is_not_for_everyone_is_no_problem_where_messages_are_taken(tmp_path: Path) -> None:
+    with gateway(models=(403, said("permission_error", "Not for you."))) as (url, _):
+        done, lines = pinged(tmp_path, url)
+    assert done.code == 0
+    assert lines["models-missing"]["state"] == "ok"
 
 
 def test_an_outage_is_a_warning_that_says_nothing_of_the_key(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from batchrunner.endpoints import named_endpoints, parse_headers, with_headers
 from batchrunner.endpoints.places import config_path
 from batchrunner.errors import HaltError, UsageError
 from batchrunner.policy.window import Rate
+from batchrunner.prices import OwnPrices
 from batchrunner.settings import Limits
 from running import KEY, MODEL, command, job_file, rows, simulator, simulator_thread
 
@@ -45,12 +46,17 @@ api_version = "2023-06-01"
 headers = { X-Team = "research", X-Pass = "env:RELAY_PASS" }
 limits = { rpm = 600, itpm = 100000, concurrency = 20 }
 models = { "claude-haiku-4-5" = "anthropic/claude-haiku-4.5" }
+[endpoints.relay.prices]
+multiplier = 1.2
+models = { "qwen" = { input = 1, output = 2.5 } }
 """
 
 
 def test_endpoints_are_read_from_the_users_configuration(tmp_path: Path) -> None:
     main, relay = named_endpoints(["main", "relay"], config(tmp_path, RELAY), tmp_path)
-    assert main == Endpoint("https://api.anthropic.com", name="main", key_env="ANTHROPIC_API_KEY")
+    assert main == Endpoint(
+        "https://api.anthropic.com", name="main", key_env="ANTHROPIC_API_KEY", prices=OwnPrices(name="main")
+    )
     assert relay == Endpoint(
         "https://relay.example.com/anthropic",
         name="relay",
@@ -59,6 +65,7 @@ def test_endpoints_are_read_from_the_users_configuration(tmp_path: Path) -> None
         api_version="2023-06-01",
         limits=Limits(Rate.parse("600/min"), 20, 100_000),
         models={"claude-haiku-4-5": "anthropic/claude-haiku-4.5"},
+        prices=OwnPrices(1.2, {"qwen": {"input": 1.0, "output": 2.5}}, "relay"),
     )
 
 
@@ -102,6 +109,10 @@ WRONG = {
     'endpoint = "x"': r"config.toml, line 1: unknown key 'endpoint' in the configuration .did you mean .endpoints....*Allowed: endpoints",
     '[endpoints.a]\nkeyenv = "X"': r"line 2: unknown key 'keyenv' in \[endpoints.a\].*Allowed: api_version, base_url, headers",
     '[endpoints.a]\nlimits = { rpm = "many" }': r"line 2: endpoints.a.limits.rpm must be a whole number from 1",
+    "[endpoints.a.prices]\nmultiplier = -1": r"line 2: endpoints.a.prices.multiplier must be a number from 0, not -1",
+    "[endpoints.a.prices]\nfactor = 2": r"line 2: unknown key 'factor' in \[endpoints.a.prices\]",
+    "[endpoints.a.prices.models.m]\ninput = 1": r"line 1: endpoints.a.prices.models.m needs output, in USD per million",
+    "[endpoints.a.prices.models.m]\ninput = 1\noutput = nan": r"line 3: endpoints.a.prices.models.m.output must be a number",
     '[endpoints.a.limits]\nrpm = 1\nrate = "5/1s"': r"line 3: rpm and rate set the same limit",
     '[endpoints.a]\nbase_url = "https://relay.example/v1"\nkey_env = "K"': r"line 2: endpoints.a: The base URL must not contain /v1",
     '[endpoints.a]\nbase_url = "http://relay.example"\nkey_env = "K"': r"line 2: .*use https, or insecure = true",

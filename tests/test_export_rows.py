@@ -196,6 +196,10 @@ def test_unescaping_gives_back_what_was_escaped(cell: str) -> None:
     assert unescape(escape(cell)) == cell
 
 
+def test_no_formula_begins_with_a_letter_or_a_digit() -> None:
+    assert all(escape(c) is c for c in map(chr, range(0x10000)) if c.isalnum())
+
+
 @given(st.lists(CELL, min_size=2, max_size=3), st.booleans())
 def test_csv_comes_back_cell_by_cell_with_line_feeds_alone(cells: list[str], raw: bool) -> None:
     sink = io.BytesIO()

@@ -44,3 +44,18 @@ def test_a_limit_that_refusals_have_lowered_is_not_shown_as_unused(tmp_path: Pat
 def test_a_pace_is_told_only_where_there_is_one(tmp_path: Path) -> None:
     assert words(tmp_path, Reason.RAMP, limits=Limits()) == "ramp"
     assert words(tmp_path, Reason.RAMP) == "ramp: 5,941 requests/min"
+
+
+def test_an_endpoint_that_says_nothing_is_told_whatever_the_lane_waits_for(tmp_path: Path) -> None:
+    said: list[str | None] = []
+
+    async def scene() -> None:
+        async with engine_room(tmp_path / "s.db", numbered(3), Limits()) as room:
+            silence, now = room.lane.limiter.silence, room.clock.monotonic()
+            silence.sent(now, "a call", 100.0)
+            for seconds in (100.0, 150.0):
+                silence.look(now + seconds)
+                said.append(held_by([room.lane], now + seconds))
+
+    in_virtual_time(scene)
+    assert said == [None, "no answer for 2 min 30 s"]

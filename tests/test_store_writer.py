@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from batchrunner.errors import StoreError
-from batchrunner.store import writer as writer_module
+from batchrunner.store import refusal
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.writer import Change, Writer
 from builders import AT, attempt, numbered, opened_store, rows, settlement, success, take_in
@@ -28,9 +28,10 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture
 def conn(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
     """A store with 200 pending requests and a table `noted` that takes any row once."""
-    monkeypatch.setattr(writer_module, "REFUSED_RETRY_S", 0.01)
+    for name in ("REFUSED_RETRY_S", "LOCK_RETRY_S", "LOCK_WAIT_S"):
+        monkeypatch.setattr(refusal, name, 0.01)
+    monkeypatch.setattr(refusal, "LOCK_UNTOLD_S", 0.0)
     with opened_store(store) as conn:
-        conn.execute("PRAGMA busy_timeout = 1")
         take_in(conn, numbered(200))
         conn.execute("CREATE TABLE noted (value PRIMARY KEY, CHECK (value <> 'bad'))")
         yield conn
@@ -286,7 +287,7 @@ async def test_a_locked_store_is_waited_for_and_complained_about_once(conn: sqli
     assert noted(conn) == [*range(5), "later"]
     assert len(complaints) == 2
     assert "cannot be written (database is locked): sending is on hold, 5 changes wait" in complaints[0]
-    assert "for 10 min; if the disk is full, make room" in complaints[0]
+    assert "for 60 s; another program holds it in a transaction" in complaints[0]
     assert "going on" in complaints[1]
 
 
@@ -321,19 +322,20 @@ class FullDisk:
 async def test_a_disk_that_refuses_for_too_long_ends_the_run(
     conn: sqlite3.Connection, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "REFUSED_PATIENCE_S", 0.03)
+    monkeypatch.setattr(refusal, "LOCKED_PATIENCE_S", 0.05)
     complaints = Complaints()
     writer = Writer(conn, complain=complaints)
     with held(store):
         async with writer.running():
             early = Note(1)
-            with pytest.raises(StoreError, match=r"could not be written for .* s: database is locked"):
+            with pytest.raises(StoreError, match=r"The store failed: database is locked"):
                 await writer.submit(early).committed(early)
             late = Note(2)
-            with pytest.raises(StoreError, match="could not be written"):
+            with pytest.raises(StoreError, match="The store failed"):
                 await writer.submit(late).committed(late)
     assert noted(conn) == []
-    assert len(complaints) == 1
+    assert len(complaints) == 2
+    assert "is given up" in complaints[1]
 
 
 _FULL = """
@@ -343,11 +345,11 @@ import anyio
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from builders import AT, attempt, numbered, opened_store, settlement, success, take_in
-from batchrunner.store import writer as writer_module
+from batchrunner.store import refusal
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.writer import Change, Writer
 
-writer_module.REFUSED_RETRY_S = 0.01
+refusal.REFUSED_RETRY_S = 0.01
 
 async def main(conn, store):
     told, noticed = [], anyio.Event()

@@ -23,6 +23,8 @@ _PAID_CLASSES_OF_200 = frozenset({ErrorClass.BAD_RESPONSE, ErrorClass.SERVER, Er
 #: More tokens than any model counts; SQLite could not store numbers beyond 64 bit.
 _MOST_TOKENS = 1 << 53
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+#: How a service tier, a speed or a place is spelled.
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -132,12 +134,27 @@ def _success(data: dict[str, Any], text: str, headers: Mapping[str, str]) -> Suc
 def _usage(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         return Usage()
+    written = _tokens(usage.get("cache_creation_input_tokens"))
+    split, tools = usage.get("cache_creation"), usage.get("server_tool_use")
     return Usage(
         input_tokens=_tokens(usage.get("input_tokens")),
         output_tokens=_tokens(usage.get("output_tokens")),
-        cache_write_tokens=_tokens(usage.get("cache_creation_input_tokens")),
+        cache_write_tokens=written,
         cache_read_tokens=_tokens(usage.get("cache_read_input_tokens")),
+        # Nobody can have written more for an hour than at all.
+        cache_write_1h_tokens=min(written, _tokens(split.get("ephemeral_1h_input_tokens")))
+        if written and isinstance(split, dict)
+        else 0,
+        web_searches=_tokens(tools.get("web_search_requests")) if isinstance(tools, dict) else 0,
+        service_tier=_word(usage.get("service_tier")),
+        speed=_word(usage.get("speed")),
+        geo=_word(usage.get("inference_geo")),
     )
+
+
+def _word(value: Any) -> str | None:
+    """Return what the answer says of how it was served, None for the standard."""
+    return value if isinstance(value, str) and value != "standard" and _WORD.fullmatch(value) else None
 
 
 def _tokens(value: Any) -> int:

@@ -30,6 +30,7 @@ _VERBS = {
     "errors": _Verb(_HOME + "errors", "Show what failed, why, and the command that mends it."),
     "show": _Verb(_HOME + "show", "Show one request whole, with each attempt and the answer."),
     "export": _Verb(_HOME + "export", "Write the answers as CSV or JSON lines."),
+    "recover": _Verb(_HOME + "recover", "Take in answers that a run could not write."),
     "runs": _Verb(_HOME + "runs", "List the runs: when, with which settings, how they ended."),
     "tune": _Verb(_HOME + "tune", "Give a run that works other limits."),
     "pause": _Verb(_HOME + "tune", "Let a run that works send nothing new for a while."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrunner.cli import options
+from batchrunner.cli.capping import capping, caps_of
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.errors import Exit, UsageError
 from batchrunner.store.files import open_reader, store_path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @options.db
 @options.shaping
 @options.sampling
+@capping
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -49,6 +51,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.jobfile
 @options.db
 @options.sampling
+@capping
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -63,6 +66,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.jobfile
 @options.db
 @selecting
+@capping
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
@@ -192,6 +196,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         first=given["first"],
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
+        caps=caps_of(given, last),
     )
 
 

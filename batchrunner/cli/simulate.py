@@ -33,7 +33,7 @@ def simulate(port: int, spec: str, ledger_path: Path | None, as_json: bool) -> i
     \b
     SPEC:     latency=0.05 | latency=0.5..2 | latency=lognormal:1..10, rpm=N, rate=N/10s, itpm=N, otpm=N,
               bucket_s=SECONDS, strict=1, output_limit=produced|reserved, tenant=75..195:0.5, accelerate=SECONDS,
-              headers=0, key=KEY, seed=N, and faults by probability: 429=0.02,500=0.02,reset=0.01;
+              headers=0, cache=0, key=KEY, seed=N, and faults by probability: 429=0.02,500=0.02,reset=0.01;
               batches: batch_s=5..20, batch_errored=0.01, batch_expired=0.01, batch_lost=0.1, batches=0
     Example:  batchrunner simulate --with 'latency=0.5..2,rate=600/10s,strict=1'
               ANTHROPIC_BASE_URL=http://127.0.0.1:8089 ANTHROPIC_API_KEY=any batchrunner run jobs.jsonl

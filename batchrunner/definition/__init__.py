@@ -58,6 +58,7 @@ class Definition:
         record = {
             "rate": f"{self.limits['rpm']}/min" if "rpm" in self.limits else self.limits.get("rate"),
             **{key: self.limits.get(key) for key in ("concurrency", "itpm", "otpm", "burst", "max_outage_s")},
+            "max_cost": self.limits.get("max_cost"),
             "accept": list(self.accept),
             "rules": {name: dict(rule) for name, rule in self.rules.items()},
             "timeout_s": self.run.get("timeout_s"),

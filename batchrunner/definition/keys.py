@@ -10,6 +10,7 @@ from batchrunner.jobfile.defaults import MESSAGES_PARAMETERS, Defaults
 from batchrunner.jobfile.template import Template
 from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
+from batchrunner.policy.caps import parse_duration, parse_usd
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.settings import LARGEST_CONCURRENCY, RULE_KEYS, changed_rule
 from batchrunner.tomlfile.checks import (
@@ -115,6 +116,18 @@ def _fail_on(value: Any) -> None:
     FailOn.parse(value)
 
 
+def _usd(value: Any) -> None:
+    if type(value) not in {int, float}:
+        text(value)
+    parse_usd("max_cost", value)
+
+
+def _duration(value: Any) -> None:
+    if type(value) not in {int, float}:
+        text(value)
+    parse_duration("max_duration", value)
+
+
 def _parameter(name: str) -> Check:
     def check(value: Any) -> None:
         _json_value(value)
@@ -153,10 +166,12 @@ TABLES: Mapping[str, Mapping[str, Check]] = {
         "burst": switch,
         "concurrency": whole(1, LARGEST_CONCURRENCY),
         "max_outage_s": seconds(zero=False),
+        "max_cost": _usd,
     },
     "export": {"columns": _texts, "flatten": switch, "format": one_of("csv", "jsonl", "batch-results")},
     "run": {
         "timeout_s": seconds(zero=False),
+        "max_duration": _duration,
         "drain_s": seconds(zero=True),
         "first": whole(0, 10**12),
         "schema": text,

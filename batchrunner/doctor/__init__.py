@@ -91,10 +91,9 @@ async def _examine(found: Diagnosis, way: Way, endpoint: Endpoint, wanted: Wante
             [problem(Area.NETWORK, "no-answer", models.failure.message, "something on the way breaks connections")]
         )
         return
-    found.add(of_models(models, names, official=way.official))
     is_refused = models.failure is not None and models.failure.error_class is ErrorClass.AUTHENTICATION
     if not names or (is_refused and way.official):
-        found.add(of_key(source, models, None))
+        found.add([*of_key(source, models, None), *of_models(models, names, official=way.official)])
         return
     await _count(found, way, endpoint, wanted)
     found.sent.append(f"POST {MESSAGES} ({names[0]}, max_tokens 1, the prompt Hi)")
@@ -102,6 +101,7 @@ async def _examine(found: Diagnosis, way: Way, endpoint: Endpoint, wanted: Wante
     answer = await ask(client, MESSAGES, hello, secrets=secrets)
     message = answer.outcome(secrets)
     found.add(of_key(source, models, message))
+    found.add(of_models(models, names, message, official=way.official))
     found.add(of_message(names[0], message, answer.seconds))
     if not _is_halting(message):
         found.add(of_frequency(quotas_of(answer.headers) or quotas_of(models.headers), wanted))

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from batchrunner.api.asking import Answer
 from batchrunner.api.network import Step
 from batchrunner.doctor.lines import Area, Line, ok, problem, warning
-from batchrunner.model import ErrorClass, Failure, LimitKind, Outcome, Quotas
+from batchrunner.model import ErrorClass, Failure, LimitKind, Outcome, Quotas, Success
 from batchrunner.screen import duration, short
 from batchrunner.settings import Limits
 
@@ -95,13 +96,22 @@ def of_parameters(count: Answer | None, estimate: int) -> Iterator[Line]:
             yield ok(Area.PARAMETERS, "count-missing", "the answer to the token count is none: looked at here only")
 
 
-def of_models(models: Answer, wanted: Sequence[str], *, official: bool) -> Iterator[Line]:
-    """Say whether the endpoint offers the models *wanted*, by the names it has for them."""
+def of_models(
+    models: Answer, wanted: Sequence[str], message: Outcome | None = None, *, official: bool
+) -> Iterator[Line]:
+    """Say whether the endpoint offers the models *wanted*, by the names it has for them; *message*: what came of one."""
     data = (models.json or {}).get("data")
-    if not isinstance(data, list):
+    if models.status in {401, 403} and not isinstance(message, Success):
+        said = f"nothing of the account is to be seen with this credential (HTTP {models.status})"
+        yield problem(Area.ACCOUNT, "models-refused", said, "see to the key first")
+    elif not isinstance(data, list):
         why = f"HTTP {models.status}" if models.failure is not None and models.status else "no list"
         yield ok(Area.ACCOUNT, "models-missing", f"the endpoint lists no models ({why})")
-        return
+    else:
+        yield from _of_offer(models, data, wanted, official=official)
+
+
+def _of_offer(models: Answer, data: Sequence[Any], wanted: Sequence[str], *, official: bool) -> Iterator[Line]:
     offered = {item.get("id") for item in data if isinstance(item, dict)}
     missing = [name for name in wanted if name not in offered]
     yield ok(Area.ACCOUNT, "models", f"{len(offered):,} models are offered")

@@ -13,6 +13,7 @@ from batchrunner.endpoints.keys import check_config, check_header, check_version
 from batchrunner.endpoints.places import check_owner, config_path
 from batchrunner.errors import UsageError
 from batchrunner.jobfile.defaults import nearest
+from batchrunner.prices import OwnPrices
 from batchrunner.settings import Limits, parse_rate
 from batchrunner.tomlfile import read_tables
 
@@ -76,4 +77,12 @@ def _endpoint(name: str, table: Mapping[str, Any]) -> Endpoint:
         api_version=table.get("api_version"),
         limits=Limits(rate, limits.get("concurrency"), limits.get("itpm"), limits.get("otpm")),
         models=dict(table.get("models", {})),
+        prices=_prices(name, table.get("prices", {})),
     )
+
+
+def _prices(name: str, table: Mapping[str, Any]) -> OwnPrices:
+    models = {
+        model: {kind: float(usd) for kind, usd in spec.items()} for model, spec in table.get("models", {}).items()
+    }
+    return OwnPrices(float(table.get("multiplier", 1.0)), models, name)

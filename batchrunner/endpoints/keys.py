@@ -8,11 +8,13 @@ from batchrunner.api.address import OFFICIAL_URL, check_base_url, is_official_ur
 from batchrunner.api.redact import looks_like_key, names_credential, without_keys
 from batchrunner.endpoint import FROM_ENVIRONMENT
 from batchrunner.errors import UsageError
+from batchrunner.prices import PRICE_KEYS
 from batchrunner.settings import LARGEST_CONCURRENCY
 from batchrunner.tomlfile.checks import (
     Check,
     Place,
     ProblemError,
+    amount,
     check_known,
     check_value,
     rate,
@@ -120,6 +122,25 @@ def _check_models(place: Place, models: Mapping[str, Any]) -> None:
         check_value((*place, name), _plain, value)
 
 
+def _check_prices(place: Place, prices: Mapping[str, Any]) -> None:
+    for key, value in prices.items():
+        check_known((*place, key), frozenset({"multiplier", "models"}))
+        if key == "multiplier":
+            check_value((*place, key), amount, value)
+            continue
+        for name, figures in table((*place, key), value).items():
+            _check_figures((*place, key, name), table((*place, key, name), figures))
+
+
+def _check_figures(place: Place, figures: Mapping[str, Any]) -> None:
+    for kind, value in figures.items():
+        check_known((*place, kind), PRICE_KEYS)
+        check_value((*place, kind), amount, value)
+    for kind in ("input", "output"):
+        if kind not in figures:
+            raise ProblemError(place, f"{'.'.join(place)} needs {kind}, in USD per million tokens.")
+
+
 def _address(value: Any) -> None:
     text(value)
     if without_keys(value) != value:  # a long number in a path is somebody's account
@@ -158,7 +179,7 @@ _VALUES: Mapping[str, Check] = {
     "api_version": check_version,
     "insecure": switch,
 }
-_TABLES = {"headers": _check_headers, "limits": _check_limits, "models": _check_models}
+_TABLES = {"headers": _check_headers, "limits": _check_limits, "models": _check_models, "prices": _check_prices}
 _LIMITS: Mapping[str, Check] = {
     "rpm": whole(1, 10**9),
     "rate": rate,

@@ -9,6 +9,7 @@ from anyio import to_thread
 from batchrunner.api.sender import Sender
 from batchrunner.attachments import AttachmentError, names_files, with_files
 from batchrunner.engines import Admitted, Settle, Take
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import ErrorClass, Failure, Outcome
 
 #: More than any number of slots: the dispatcher bounds what is in flight.
@@ -34,7 +35,9 @@ class LiveEngine:
                     group.start_soon(self._attempt, admitted, settle)
 
     async def _attempt(self, admitted: Admitted, settle: Settle) -> None:
-        await settle(admitted, await self._outcome(admitted))
+        outcome = await self._outcome(admitted)
+        reach(Point.ANSWERED)
+        await settle(admitted, outcome)
 
     async def _outcome(self, admitted: Admitted) -> Outcome:
         attempt = admitted.attempt
@@ -44,4 +47,5 @@ class LiveEngine:
             except AttachmentError as error:
                 return Failure(ErrorClass.INPUT, str(error))
             attempt = replace(attempt, params=body)
+        reach(Point.BEFORE_SEND)
         return await self._sender.send(attempt, admitted.mark_sent)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from operator import itemgetter
 from typing import Any
 
 from batchrunner.errors import UsageError
@@ -51,24 +52,33 @@ class Layout:
         wanted = {column.key for column in self.columns if column.origin in {Origin.FIELD, Origin.JSON}}
         return sorted(wanted & {"message", "line"})
 
-    def reader(self) -> Callable[[ExportRow], list[Any]]:
+    @property
+    def is_plain(self) -> bool:
+        """Whether every value is one of the store's own: a text, a number or None."""
+        return {column.origin for column in self.columns} <= {Origin.FIELD, Origin.JSON}
+
+    def reader(self) -> Callable[[ExportRow], Sequence[Any]]:
         """Return the function that takes a row apart into the values of the columns."""
+        # Millions of times: places instead of names, comparisons instead of calls.
+        place = {name: i for i, name in enumerate((*EXPORT_COLUMNS, "metadata", *self.extra))}
+        if self.is_plain and len(self.columns) > 1:
+            return itemgetter(*(place[column.key] for column in self.columns))
         origins = {column.origin for column in self.columns}
         with_metadata, with_answer = Origin.METADATA in origins, bool(origins & {Origin.ANSWER, Origin.TEXT})
-        parts = [(column.origin, column.key) for column in self.columns]
-        metadata_of, answer_of = Origin.METADATA, Origin.ANSWER
+        parts = [(column.origin, column.key, place.get(column.key, -1)) for column in self.columns]
+        metadata_of, answer_of, text_of = Origin.METADATA, Origin.ANSWER, Origin.TEXT
 
         def values(row: ExportRow) -> list[Any]:
             metadata = json.loads(row["metadata"] or "{}") if with_metadata else {}
             answer = as_object(row["text"]) if with_answer else None
             found = []
-            for origin, key in parts:  # millions of times: comparisons, not calls
+            for origin, key, at in parts:
                 if origin is metadata_of:
                     found.append(metadata.get(key))
                 elif origin is answer_of:
                     found.append(None if answer is None else answer.get(key))
                 else:
-                    found.append(None if origin is Origin.TEXT and answer is not None else row[key])
+                    found.append(None if origin is text_of and answer is not None else row[at])
             return found
 
         return values

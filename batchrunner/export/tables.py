@@ -68,6 +68,7 @@ class CsvRows:
             sink.write(_BYTE_ORDER_MARK)
         self._names = [column.name for column in layout.columns]
         self._values = layout.reader()
+        self._is_plain = layout.is_plain
         self._long_cells = long_cells
         self._csv = CsvWriter(sink.write, raw=raw)
         self._csv.row(self._names)
@@ -79,7 +80,7 @@ class CsvRows:
 
     def write(self, row: ExportRow) -> None:
         """Write one line."""
-        cells = list(map(_cell, self._values(row)))
+        cells = self._values(row) if self._is_plain else list(map(_cell, self._values(row)))
         if self._long_cells is not None:
             cells = [
                 self._long_cells.fit(cell, row["custom_id"], name)

@@ -1,9 +1,8 @@
 """What a request will use, estimated from what those before it have used."""
 
-import math
 import re
-from bisect import bisect_left, insort
-from collections import deque
+
+from batchrunner.policy.recent import Recent
 
 #: So many answers make the percentile trustworthy, and so many of the latest count.
 ENOUGH = 30
@@ -29,24 +28,20 @@ class OutputEstimate:
 
     def __init__(self) -> None:
         self.reserve_all = False  #: Reserve `max_tokens`: this server does so itself.
-        self._recent: deque[int] = deque()
-        self._sorted: list[int] = []
+        self._recent = Recent(_RECENT)
 
     def tokens(self, max_tokens: int) -> float:
         """Return what to reserve for an answer that may have *max_tokens*."""
-        count = len(self._sorted)
+        count = len(self._recent)
         if self.reserve_all or not count:
             return max_tokens
         if count < ENOUGH:
-            return min(max_tokens, self._sorted[-1] * (1 + ENOUGH / count / 2))
-        return min(max_tokens, self._sorted[math.ceil(_PERCENTILE * count) - 1])
+            return min(max_tokens, self._recent.largest * (1 + ENOUGH / count / 2))
+        return min(max_tokens, self._recent.percentile(_PERCENTILE))
 
     def note(self, output_tokens: int) -> None:
         """An answer had so many."""
-        self._recent.append(output_tokens)
-        insort(self._sorted, output_tokens)
-        if len(self._recent) > _RECENT:
-            del self._sorted[bisect_left(self._sorted, self._recent.popleft())]
+        self._recent.note(output_tokens)
 
 
 class InputEstimate:

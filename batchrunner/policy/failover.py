@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from batchrunner.model import ErrorClass, Failure
-from batchrunner.policy.breaker import Breaker
 
 #: Failures that another endpoint would give the same request.
 _OF_REQUEST = frozenset(
@@ -84,8 +83,25 @@ class Standing:
         }
 
 
+class Door(Protocol):
+    """What keeps a lane away from an endpoint that does not answer, and lets a request through now and then."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it keeps the lane away."""
+        ...
+
+    def wants_probe(self, now: float) -> bool:
+        """Whether one request should go out to see if the endpoint answers again."""
+        ...
+
+    def admit_at(self, now: float) -> float:
+        """Return the earliest instant of the next start."""
+        ...
+
+
 def choose(
-    standings: Sequence[Standing], breakers: Sequence[Breaker], lane: str, now: float, *, may_probe: bool = True
+    standings: Sequence[Standing], doors: Sequence[Door], lane: str, now: float, *, may_probe: bool = True
 ) -> int | None:
     """Return which endpoint *lane* uses next, by its place in the order; None when none is left.
 
@@ -94,6 +110,6 @@ def choose(
     """
     left = [i for i, standing in enumerate(standings) if not standing.is_given_up(lane)]
     for i in left:
-        if not breakers[i].is_open or (may_probe and breakers[i].wants_probe(now)):
+        if not doors[i].is_open or (may_probe and doors[i].wants_probe(now)):
             return i
-    return min(left, key=lambda i: breakers[i].admit_at(now), default=None)
+    return min(left, key=lambda i: doors[i].admit_at(now), default=None)

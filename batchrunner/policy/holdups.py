@@ -20,7 +20,10 @@ class Reason(StrEnum):
     OTHERS = "others' use"  #: The headers say that somebody else draws on the same limit.
     RAMP = "ramp"
     OUTAGE = "outage"
+    COST = "cap on cost"  #: What is in flight may use up the rest of it.
+    SILENCE = "any answer"  #: Nothing comes back at all.
     PAUSED = "pause"  #: The user's own.
+    STORE = "the store"  #: It cannot be written.
     CONSUMER = "consumer"  #: A Python program that takes results as they settle.
     RETRIES = "retries"  #: Nothing but retries is left, and none of them is due.
 

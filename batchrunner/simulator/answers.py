@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from batchrunner.policy.prefixes import MARKER
+from batchrunner.simulator.cache import CHARS_PER_TOKEN, NO_USE, CacheUse
 from batchrunner.simulator.markers import NO_MARKS, Marks
 from batchrunner.simulator.schema import fitting_value, schema_asked
 
 _MARKER = re.compile(r"\[\[sim:[^\]]*\]\]\s?")
 _PROMPT_FIELDS = ("model", "system", "messages", "tools")
-_CHARS_PER_TOKEN = 4
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_MARKED = f'"{MARKER}"'.encode()
 _FILLER = "and so on, "
 
 
@@ -24,7 +26,7 @@ class Prompt:
 
     sha256: str  #: Of model, system, messages and tools: decides the answer.
     body_sha256: str  #: Of the whole body but for `stream` and layout: the request's identity in the ledger.
-    tokens: int  #: Input tokens: bytes / 4.
+    tokens: int  #: Input tokens, cached or not: bytes / 4, without the markers of the cache.
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,15 @@ class Answer:
     text: str
     stop_reason: str
     output_tokens: int
-    input_tokens: int
+    input_tokens: int  #: Of the whole prompt.
     model: str
     id: str
+    cache: CacheUse = NO_USE  #: What of the input went through the cache.
+
+    @property
+    def uncached_tokens(self) -> int:
+        """Input tokens that were neither read from the cache nor written to it."""
+        return self.input_tokens - self.cache.read - self.cache.written
 
 
 def read_prompt(params: Mapping[str, Any]) -> Prompt:
@@ -48,7 +56,15 @@ def read_prompt(params: Mapping[str, Any]) -> Prompt:
     sha = hashlib.sha256(asked)
     prompt_sha256 = sha.hexdigest()
     sha.update(rest)
-    return Prompt(prompt_sha256, sha.hexdigest(), max(1, math.ceil(len(asked) / _CHARS_PER_TOKEN)))
+    size = len(asked) if _MARKED not in asked else len(_canonical(_unmarked(json.loads(asked))))
+    return Prompt(prompt_sha256, sha.hexdigest(), max(1, math.ceil(size / CHARS_PER_TOKEN)))
+
+
+def _unmarked(value: Any) -> Any:
+    """Return *value* without the markers of the cache, which are no text."""
+    if isinstance(value, dict):
+        return {name: _unmarked(inner) for name, inner in value.items() if name != MARKER}
+    return [_unmarked(inner) for inner in value] if isinstance(value, list) else value
 
 
 def body_sha256(body: bytes) -> str:
@@ -103,7 +119,7 @@ def _text(params: Mapping[str, Any], prompt: Prompt, tokens: int | None) -> str:
     text = f"Answer {prompt.sha256[:12]}: {echo}"
     if tokens is None:
         return text
-    length = tokens * _CHARS_PER_TOKEN
+    length = tokens * CHARS_PER_TOKEN
     missing = max(0, length - len(text) - 1)
     return f"{text} {_FILLER * (missing // len(_FILLER) + 1)}"[:length]
 
@@ -113,10 +129,10 @@ def compose(
 ) -> Answer:
     """Return the answer to *params*, cut to `max_tokens` as the API would; *tokens* is the length before the cut."""
     text, stop_reason = _spoken(params, prompt, tokens, marks)
-    spent = math.ceil(len(text) / _CHARS_PER_TOKEN)
+    spent = math.ceil(len(text) / CHARS_PER_TOKEN)
     largest = int(params["max_tokens"])
     if stop_reason == "end_turn" and spent > largest:
-        text, spent, stop_reason = text[: largest * _CHARS_PER_TOKEN], largest, "max_tokens"
+        text, spent, stop_reason = text[: largest * CHARS_PER_TOKEN], largest, "max_tokens"
     return Answer(
         text=text,
         stop_reason=stop_reason,
@@ -157,11 +173,12 @@ def message(answer: Answer) -> dict[str, Any]:
 
 def usage(answer: Answer, output_tokens: int) -> dict[str, Any]:
     """Return the `usage` of *answer* with *output_tokens* produced so far."""
+    cache = answer.cache
     return {
-        "input_tokens": answer.input_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "input_tokens": answer.uncached_tokens,
+        "cache_creation_input_tokens": cache.written,
+        "cache_read_input_tokens": cache.read,
+        "cache_creation": {"ephemeral_5m_input_tokens": cache.write_5m, "ephemeral_1h_input_tokens": cache.write_1h},
         "output_tokens": output_tokens,
         "service_tier": "standard",
     }

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from batchrunner.policy.prefixes import MARKER
 from batchrunner.simulator import checks
 from batchrunner.simulator.answers import Answer, Prompt, body_sha256, compose, message, prompt_texts
 from batchrunner.simulator.batches import BatchCall, Batches
+from batchrunner.simulator.cache import Lookup, PromptCache
 from batchrunner.simulator.chance import draw
 from batchrunner.simulator.events import stream_events
 from batchrunner.simulator.faults import FAULTS, Fault
@@ -20,7 +22,8 @@ from batchrunner.simulator.settings import SimulatorSettings
 from batchrunner.simulator.wire import spoil
 
 _ORGANISATION = "00000000-0000-4000-8000-000000000000"
-_FIRST_BYTE_SHARE = 0.2  # of a stream's latency; the rest is spread over its events
+_FIRST_BYTE_SHARE = 0.2  # of the latency until an answer begins; the rest of it is spread over a stream's events
+_MARKED = MARKER.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class _Call:
     attempt: int
     now: float
     request_id: str
+    is_marked: bool  #: Speaks of the cache.
 
     @property
     def streams(self) -> bool:
@@ -41,12 +45,13 @@ class _Call:
 
 
 class Simulator:
-    """The API as one client sees it. What it remembers: the ledger, and what has been used of the limits."""
+    """The API as one client sees it. What it remembers: the ledger, the cache, and what has been used of the limits."""
 
     def __init__(self, settings: SimulatorSettings | None = None, ledger: Ledger | None = None) -> None:
         self.settings = settings or SimulatorSettings()
         self.ledger = ledger or Ledger()
         self._limits = Limits(self.settings)
+        self._cache = PromptCache()
         self._in_flight = 0  # accepted and not finished
         self.batches = Batches(self.settings, self.ledger)
 
@@ -90,22 +95,29 @@ class Simulator:
         except MarkerError as error:
             return self._refuse(Rejection(400, "invalid_request_error", str(error)), body)
         attempt = self.ledger.next_attempt(prompt.body_sha256)
-        return self._decide(_Call(params, headers, prompt, marks, attempt, now, self._request_id()))
+        is_marked = _MARKED in body
+        return self._decide(_Call(params, headers, prompt, marks, attempt, now, self._request_id(), is_marked))
 
     def _decide(self, call: _Call) -> Reply:
         name, fault = self._fault(call)
         if fault is not None and not fault.accepted:
             return self._recorded(call, name, self._faulty(call, fault))
-        if (wrong := checks.check_params(call.params, call.headers, call.prompt.tokens)) is not None:
+        wrong = checks.check_params(call.params, call.headers, call.prompt.tokens)
+        if wrong is None and call.is_marked:
+            wrong = checks.check_cache(call.params)
+        if wrong is not None:
             return self._recorded(call, "rejected", self._error(wrong, call.request_id))
         if self.settings.concurrency is not None and self._in_flight >= self.settings.concurrency:
             return self._recorded(call, "limited", self._faulty(call, FAULTS["429_concurrency"]))
         model, max_tokens = str(call.params["model"]), int(call.params["max_tokens"])
-        if (refusal := self._limits.admit(model, call.prompt.tokens, max_tokens, call.now)) is not None:
+        lookup = self._cache.look(call.params, call.now) if call.is_marked and self.settings.cache else Lookup()
+        counted = call.prompt.tokens - lookup.use.read
+        if (refusal := self._limits.admit(model, counted, max_tokens, call.now)) is not None:
             return self._recorded(call, "limited", self._limited(call, refusal))
-        answer = self._answer(call)
+        answer = replace(self._answer(call), cache=lookup.use)
         latency_s = self._latency_s(call) + self._writing_s(call, answer)
         paid = fault is None or fault.paid
+        self._cache.use(lookup, call.now, call.now + latency_s * _FIRST_BYTE_SHARE, is_answered=paid)
         self._limits.answering(model, answer.output_tokens if paid else 0, max_tokens, call.now, latency_s)
         reply = self._carrying(call, answer, latency_s)
         if fault is not None:
@@ -117,6 +129,8 @@ class Simulator:
         settings = self.settings
         if settings.outage is not None and settings.outage.low <= call.now < settings.outage.high:
             return "529", FAULTS["529"]
+        if settings.silence is not None and settings.silence.low <= call.now < settings.silence.high:
+            return "hang", FAULTS["hang"]
         if call.marks.script:
             name = scripted_fault(call.marks.script, call.attempt)
         else:
@@ -207,8 +221,11 @@ class Simulator:
                 accepted=accepted,
                 paid=answer is not None,
                 model=str(call.params.get("model", "")),
-                input_tokens=answer.input_tokens if answer else 0,
+                input_tokens=answer.uncached_tokens if answer else 0,
                 output_tokens=answer.output_tokens if answer else 0,
+                cache_read_tokens=answer.cache.read if answer else 0,
+                cache_write_5m_tokens=answer.cache.write_5m if answer else 0,
+                cache_write_1h_tokens=answer.cache.write_1h if answer else 0,
             ),
         )
 

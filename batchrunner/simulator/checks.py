@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from batchrunner.policy.prefixes import LIFETIMES_S, MARKER, MOST_MARKS, prefixes
 from batchrunner.simulator.answers import Prompt, read_prompt
 from batchrunner.simulator.catalogue import max_input_tokens, max_output_tokens
 from batchrunner.simulator.replies import Rejection
@@ -95,6 +96,11 @@ def check_count(params: Mapping[str, Any]) -> Rejection | None:
     return next(_prompt_complaints(params), None)
 
 
+def check_cache(params: Mapping[str, Any]) -> Rejection | None:
+    """Return what is wrong with the markers of the cache in a request that is otherwise well."""
+    return next(_cache_complaints(params), None)
+
+
 def _complaints(params: Mapping[str, Any], headers: Mapping[str, str], input_tokens: int) -> Iterator[Rejection]:
     version = headers.get("anthropic-version")
     if version is None:
@@ -160,6 +166,16 @@ def _message_complaints(messages: list[Any]) -> Iterator[Rejection]:
             yield _invalid(f"messages.{index}.content: Input should be a valid string or list")
         if not content:
             yield _invalid(f"messages.{index}: {message.get('role')} messages must have non-empty content")
+
+
+def _cache_complaints(params: Mapping[str, Any]) -> Iterator[Rejection]:
+    lifetimes = [prefix.lifetime for prefix in prefixes(params) if prefix.lifetime is not None]
+    if len(lifetimes) > MOST_MARKS:
+        yield _invalid(f"A maximum of {MOST_MARKS} blocks with {MARKER} may be provided. Found {len(lifetimes)}.")
+    if wrong := next((name for name in lifetimes if name not in LIFETIMES_S), None):
+        yield _invalid(f"{MARKER}.ttl: Input should be '5m' or '1h', not {wrong[:40]!r}")
+    if lifetimes != sorted(lifetimes):  # 1h before 5m
+        yield _invalid(f"{MARKER}.ttl: a ttl='1h' block must not come after a ttl='5m' block")
 
 
 def _invalid(message: str) -> Rejection:

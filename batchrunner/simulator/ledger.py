@@ -16,6 +16,7 @@ BATCHES_PATH = "/v1/messages/batches"
 BATCH_PRICE = 0.5
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
+_CACHED = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,11 @@ class Arrival:
     accepted: bool = False  #: Passed the limits.
     paid: bool = False  #: The answer is produced and billed, whether it arrives or not.
     model: str = ""
-    input_tokens: int = 0
+    input_tokens: int = 0  #: Neither read from the cache nor written to it.
     output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,12 @@ class Summary:
     paid_more_than_once: Mapping[str, int]  #: Body -> number of paid answers, in batches too, where there were several.
     statuses: Mapping[int, int]
     actions: Mapping[str, int]
-    input_tokens: int  #: Of paid answers.
+    input_tokens: int  #: Of paid answers, outside of the cache.
     output_tokens: int
+    cache_reads: int  #: Paid answers that read something of the cache.
+    cache_writes: int
+    cache_read_tokens: int
+    cache_write_tokens: int  #: For whatever time.
     batches: int = 0  #: Batches that had a row that was worked on, or ended without.
     batch_rows: Mapping[str, int] = field(default_factory=dict)  #: How the rows of batches ended.
     batch_input_tokens: int = 0  #: Of paid rows, at half the price.
@@ -130,6 +138,8 @@ class Ledger:
             "input_tokens": arrival.input_tokens,
             "output_tokens": arrival.output_tokens,
         }
+        if arrival.cache_read_tokens or _written(arrival):
+            facts |= {name: getattr(arrival, name) for name in _CACHED}
         self._write("end", arrival, now, facts)
 
     def book(self, row: BatchRow, now: float) -> None:
@@ -153,6 +163,10 @@ class Ledger:
             actions=dict(self._actions),
             input_tokens=counts["input_tokens"],
             output_tokens=counts["output_tokens"],
+            cache_reads=counts["cache_reads"],
+            cache_writes=counts["cache_writes"],
+            cache_read_tokens=counts["cache_read_tokens"],
+            cache_write_tokens=counts["cache_write_tokens"],
             batches=len(self._batches),
             batch_rows=dict(self._batch_rows),
             batch_input_tokens=counts["batch_input_tokens"],
@@ -209,6 +223,10 @@ class Ledger:
             self._counts["undelivered"] += not delivered
             self._counts["input_tokens"] += arrival.input_tokens
             self._counts["output_tokens"] += arrival.output_tokens
+            self._counts["cache_reads"] += arrival.cache_read_tokens > 0
+            self._counts["cache_writes"] += _written(arrival) > 0
+            self._counts["cache_read_tokens"] += arrival.cache_read_tokens
+            self._counts["cache_write_tokens"] += _written(arrival)
 
     def _fold_row(self, row: BatchRow) -> None:
         self._batches.add(row.batch)
@@ -241,6 +259,10 @@ class Ledger:
     def _put(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:
             self._file.write(_ENCODER.encode(line).encode() + b"\n")
+
+
+def _written(arrival: Arrival) -> int:
+    return arrival.cache_write_5m_tokens + arrival.cache_write_1h_tokens
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:

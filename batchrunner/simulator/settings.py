@@ -41,11 +41,13 @@ class SimulatorSettings:
     output_tokens_limit: Quota | None = None
     concurrency: int | None = None  #: Requests that may be answered at once; more get the fault `429_concurrency`.
     outage: Spread | None = None  #: From `low` to `high` seconds after the start everything gets a 529.
+    silence: Spread | None = None  #: Between these seconds every request is taken and never answered.
     bucket_s: float = 60.0  #: Depth of the token buckets, in seconds of the rate.
     strict: bool = False  #: Strict sliding windows in place of the token buckets.
     reserve_output: bool = False  #: Output counts as `max_tokens` from admission to end, not as it is produced.
     tenant: Tenant | None = None  #: Somebody else on the same limits, of whom only `remaining` and `reset` tell.
     accelerate_s: float | None = None  #: With traffic the rates climb from a tenth to the whole in so many seconds.
+    cache: bool = True  #: Prompts are cached as `cache_control` asks; some gateways ignore it.
     limit_headers: bool = True  #: Send `anthropic-ratelimit-*`; gateways often leave them out.
     faults: Mapping[str, float] = field(default_factory=dict)  #: Name -> probability for an arrival.
     retry_after_s: float = 1.0  #: Sent with the faults `429` and `429_ramp`.
@@ -202,11 +204,13 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "otpm": ("output_tokens_limit", _per_minute),
     "concurrency": ("concurrency", _count),
     "outage": ("outage", _span),
+    "silence": ("silence", _span),
     "bucket_s": ("bucket_s", _positive),
     "strict": ("strict", _switch),
     "output_limit": ("reserve_output", _charging),
     "tenant": ("tenant", _tenant),
     "accelerate": ("accelerate_s", _positive),
+    "cache": ("cache", _switch),
     "headers": ("limit_headers", _switch),
     "retry_after": ("retry_after_s", _number),
     "seed": ("seed", _whole),

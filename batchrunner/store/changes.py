@@ -221,6 +221,13 @@ def last_endpoints(conn: sqlite3.Connection) -> list[str]:
     return settings.get("endpoints") or [address for address in [settings.get("endpoint")] if address]
 
 
+def run_identity(conn: sqlite3.Connection, run_id: int) -> dict[str, Any]:
+    """Return what tells a run from every run of any store: its id, host, pid and start."""
+    names = ("id", "host", "pid", "started_at")
+    row = conn.execute("SELECT id, host, pid, started_at FROM runs WHERE id = ?", (run_id,)).fetchone()
+    return dict(zip(names, row, strict=True))
+
+
 def begin_run(conn: sqlite3.Connection, run: Mapping[str, Any], settings: Mapping[str, Any], latest_due: str) -> int:
     """Put a run on record and return its id. The caller owns the store.
 

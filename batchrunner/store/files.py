@@ -9,16 +9,20 @@ import socket
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchrunner.errors import StoreError, StoreLockedError, UsageError
+from batchrunner.failpoints import Point, reach
+from batchrunner.outfile import sync_directory
 from batchrunner.store.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
+from batchrunner.store.upgrade import upgrade
 
 _BUSY_TIMEOUT_S = 5.0
 _QUICK_CHECK_S = 1.0
 _STORE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 
+_SYNCHRONOUS = {"full": "FULL", "fast": "NORMAL"}
 _OWNER_PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA wal_autocheckpoint = 1000",
@@ -64,6 +68,7 @@ def owned(store: Path) -> Iterator[str]:
     """
     path = lock_path(store)
     fd = _lock(store, path)
+    reach(Point.LOCKED)
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         owner["name"] = name = secrets.token_hex(8)
@@ -107,10 +112,13 @@ def _who_owns(store: Path, fd: int) -> str:
     return f"{store} is in use by {who}. `status` and `export` work meanwhile; wait for it or stop it (Ctrl-C)."
 
 
-def open_owner(store: Path, *, durability: str = "full") -> sqlite3.Connection:
+def open_owner(
+    store: Path, *, durability: str = "full", note: Callable[[str], None] = lambda _: None
+) -> sqlite3.Connection:
     """Open *store* for writing, making it first if there is none. The caller holds `owned(store)`.
 
-    *durability*: `full` (a commit survives a power cut) or `fast` (it survives a crash of the process only).
+    *durability*: `full` (a commit survives a power cut) or `fast` (it survives a crash of the process only). *note* is
+    told when a store of an earlier version is brought up to date.
     Raises `StoreError` for a file that is not a store, is damaged, is newer than this version, or cannot be written.
     """
     if not store.exists():
@@ -126,11 +134,13 @@ def open_owner(store: Path, *, durability: str = "full") -> sqlite3.Connection:
             _check_identity(conn, store)
             for pragma in _OWNER_PRAGMAS:
                 conn.execute(pragma)
-            conn.execute("PRAGMA synchronous = " + {"full": "FULL", "fast": "NORMAL"}[durability])
+            conn.execute("PRAGMA synchronous = " + _SYNCHRONOUS[durability])
             _quick_check(conn, store)
-            _upgrade(conn)
+            upgrade(conn, store, note)
     except sqlite3.DatabaseError as error:
         raise StoreError(damaged(store, error)) from error
+    except OSError as error:
+        raise StoreError(f"{store} cannot be copied before it is brought up to date: {error.strerror}.") from error
     return conn
 
 
@@ -168,17 +178,6 @@ def _closed_on_error(conn: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def check_place(store: Path, opened: os.stat_result | None) -> None:
-    """Raise `StoreError` unless *store* is still the file that was *opened*: what is written goes there alone."""
-    with contextlib.suppress(OSError):
-        if opened is None or os.path.samestat(store.stat(), opened):
-            return
-    raise StoreError(
-        f"{store} was removed, moved or replaced while the run wrote to it. Answers go to the file that was opened: "
-        "put it back under its name if it was moved, then run the same command again."
-    )
-
-
 def remove(store: Path) -> None:
     """Remove a store in which there is nothing, with all that SQLite put beside it. Its connection is closed."""
     for path in (_wal(store), beside(store, "-shm"), store):
@@ -189,6 +188,7 @@ def close_owner(conn: sqlite3.Connection) -> None:
     """End the owner's connection: planner statistics renewed, the write-ahead log folded into the file."""
     with contextlib.suppress(sqlite3.OperationalError):  # a reader may hold the log: the next run folds it
         conn.execute("PRAGMA optimize")
+        reach(Point.CHECKPOINT)
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     conn.close()
 
@@ -211,7 +211,9 @@ def _create(store: Path) -> None:
             migrate(Database(conn, execute_plugins=False))
         finally:
             conn.close()
+        reach(Point.CREATING)
         draft.rename(store)
+        sync_directory(store.parent)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"The store {store} cannot be made: {error}. Name another place with --db.") from error
 
@@ -269,13 +271,6 @@ def _quick_check(conn: sqlite3.Connection, store: Path) -> None:
         conn.set_progress_handler(None, 0)
     if verdict != "ok":
         raise StoreError(damaged(store, verdict))
-
-
-def _upgrade(conn: sqlite3.Connection) -> None:
-    if conn.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
-        from sqlite_utils import Database
-
-        migrate(Database(conn, execute_plugins=False))
 
 
 def damaged(store: Path, cause: object) -> str:

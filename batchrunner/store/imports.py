@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import Request
 from batchrunner.policy.lanes import model_class
 from batchrunner.store.reimport import Reimport
@@ -76,6 +77,7 @@ class FirstImport:
                     for seq, r in enumerate(requests, first)
                 ],
             )
+        reach(Point.IMPORTING)
 
     def complete(self, job: Mapping[str, Any]) -> Imported:
         """Build the indexes, settle repeated ids, and declare the import complete."""
@@ -92,6 +94,8 @@ class FirstImport:
             for index in IMPORT_INDEXES:
                 cursor.execute(index)
             imported.new = imported.requests = record_input(cursor, job)
+            reach(Point.COMPLETING)
+        reach(Point.IMPORTED)
         return imported
 
     def abandon(self) -> None:

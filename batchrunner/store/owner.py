@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +62,12 @@ def owner_lives(store: Path) -> bool:
 
 
 @contextlib.contextmanager
-def owner_connection(store: Path, *, durability: str) -> Iterator[sqlite3.Connection]:
+def owner_connection(
+    store: Path, *, durability: str, note: Callable[[str], None] = lambda _: None
+) -> Iterator[sqlite3.Connection]:
     """Open *store* for writing, as `open_owner` does; one that was made for an import that came to nothing goes again."""
     new = not store.exists()
-    conn = open_owner(store, durability=durability)
+    conn = open_owner(store, durability=durability, note=note)
     try:
         yield conn
     finally:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from batchrunner.errors import ChangedRequestsError
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import Request
 from batchrunner.policy.lanes import model_class
 from batchrunner.store.repeats import Faults, Imported, record_input, settle_repeated_ids
@@ -80,6 +81,7 @@ class Reimport:
         with transaction(self._conn) as cursor:
             self._faults.add(cursor, requests)
             cursor.executemany(_ADD, (self._row(r, known.get(r.custom_id) == r.params_hash) for r in requests))
+        reach(Point.IMPORTING)
 
     @staticmethod
     def _row(r: Request, known: bool) -> tuple[Any, ...]:  # noqa: FBT001 - a private helper of one caller
@@ -117,6 +119,8 @@ class Reimport:
             cursor.execute(_LINES_MOVED)
             imported.invalid = self._faults.settle(cursor, job["at"])
             imported.requests = record_input(cursor, job)
+            reach(Point.COMPLETING)
+        reach(Point.IMPORTED)
         self.abandon()
         return imported
 

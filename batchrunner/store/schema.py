@@ -5,6 +5,7 @@ Each migration runs in one transaction of its own and holds single statements on
 
 from typing import TYPE_CHECKING
 
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
 from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
@@ -208,11 +209,15 @@ def migrate(db: "Database") -> None:
             db.execute(statement)
         for name, select in _VIEWS.items():
             db.create_view(name, select)
+        db.execute("PRAGMA user_version = 1")
 
     @migrations()
     def m002_second_schema(db: "Database") -> None:
         for statement in _SECOND:
+            reach(Point.MIGRATING)
             db.execute(statement)
+        # In the same transaction: an earlier version must never take what is in it for its own.
+        db.execute("PRAGMA user_version = 2")
 
     @migrations()
     def m004_batches(db: "Database") -> None:

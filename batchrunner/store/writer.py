@@ -4,6 +4,7 @@ Group commit adapts by itself: while one commit is on its way to the disk the ne
 """
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,10 @@ import anyio
 from anyio import to_thread
 
 from batchrunner.errors import StoreError
+from batchrunner.failpoints import Point, reach
+from batchrunner.store.refusal import Refusal, wait_for_locks
+from batchrunner.store.rescue import Rescue
 from batchrunner.store.transactions import transaction
-
-#: While the disk refuses, a group is tried again so often (seconds), for so long.
-REFUSED_RETRY_S = 5.0
-REFUSED_PATIENCE_S = 600.0
 
 
 class Change(Protocol):
@@ -50,6 +50,7 @@ class Group:
     written: int = 0  #: So many of `changes`, from the first, are committed or refused for good.
     refused: dict[int, _RowError] = field(default_factory=dict)  #: By id() of the change.
     lost: StoreError | None = None
+    rescued: bool = False  #: The store was given up: its answers are in a rescue file, nothing of it is in the store.
 
     async def committed(self, change: Change) -> None:
         """Return when *change* is durable; raises `StoreError` if it, or the whole store, could not be written."""
@@ -67,20 +68,53 @@ class Group:
 class Writer:
     """Owns the writing connection. `submit` is synchronous: what was submitted survives its submitter."""
 
-    def __init__(self, conn: sqlite3.Connection, *, complain: Callable[[str], None]) -> None:
-        """Write to *conn*; *complain* is told in a sentence when the disk refuses and when it gives in."""
+    def __init__(
+        self,
+        conn: sqlite3.Connection,
+        *,
+        complain: Callable[[str], None],
+        rescue: Rescue | None = None,
+        given_up: Callable[[], None] | None = None,
+    ) -> None:
+        """Write to *conn*; *complain* is told in a sentence when the disk refuses and when it gives in.
+
+        When the store is given up, *given_up* is called and what comes from then on goes to *rescue*; without one it is
+        lost, and whoever waits for it gets a `StoreError`.
+        """
         self._conn = conn
         self._complain = complain
+        self._rescue = rescue
+        self._given_up = given_up or (lambda: None)
         self._gathering = Group()
         self._wake = anyio.Event()
         self._closing = False
         self._lost: StoreError | None = None
         self._thread = anyio.CapacityLimiter(1)
+        self._deadline = math.inf  # no refusal is waited out beyond this instant of the loop
+        self._hurried = anyio.Event()
+        self._steady = anyio.Event()  # set unless the store refuses
+        self._steady.set()
+        wait_for_locks(conn)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the store takes what it is given, as far as is known."""
+        return self._steady.is_set()
+
+    async def steady(self) -> None:
+        """Return at once, or when the store takes again what it is given."""
+        await self._steady.wait()
+
+    def hurry(self, within_s: float) -> None:
+        """Somebody waits for the end: give the store up if it cannot be written within so many seconds from now on."""
+        self._deadline = min(self._deadline, anyio.current_time() + within_s)
+        self._hurried.set()
+        self._hurried = anyio.Event()
 
     def check(self) -> None:
         """Raise `StoreError` if the store was given up: what was submitted since is not in it."""
         if self._lost is not None:
-            raise self._lost
+            raise self._lost if self._rescue is None else self._rescue.told(self._lost)
 
     def submit(self, change: Change) -> Group:
         """Add *change* to the group that is committed next, and return that group."""
@@ -111,31 +145,52 @@ class Writer:
                     self._wake = anyio.Event()
                     continue
                 group, self._gathering = self._gathering, Group()
-                await self._commit(group)
+                if self._lost is None:
+                    await self._commit(group)
+                if self._lost is not None:
+                    await self._save(group)
                 group.done.set()
 
     async def _commit(self, group: Group) -> None:
-        waited_s = 0.0
-        while self._lost is None:
+        """Commit *group*, however often it must be tried; or give the store up."""
+        refusal: Refusal | None = None
+        while True:
             try:
                 await to_thread.run_sync(_commit_group, self._conn, group, limiter=self._thread)
             except sqlite3.Error as error:
-                if waited_s >= REFUSED_PATIENCE_S:
-                    self._lost = StoreError(f"The store could not be written for {waited_s:g} s: {error}.")
-                    break
-                if not waited_s:
-                    self._complain(
-                        f"the store cannot be written ({error}): sending is on hold, {len(group.changes)} changes "
-                        f"wait in memory; trying again every {REFUSED_RETRY_S:g} s for {REFUSED_PATIENCE_S / 60:g} min; "
-                        "if the disk is full, make room"
-                    )
-                await anyio.sleep(REFUSED_RETRY_S)
-                waited_s += REFUSED_RETRY_S
+                if refusal is None:
+                    refusal, self._steady = Refusal(anyio.current_time(), self._complain), anyio.Event()
+                refusal.meet(error, anyio.current_time(), len(group.changes), self._deadline)
+                if refusal.is_final:
+                    self._lost = StoreError(f"The store {refusal.told}.")
+                    self._complain(f"the store {refusal.told}: it is given up")
+                    self._given_up()
+                    return
+                await self._pause(refusal.pause_s)
             else:
-                if waited_s:
-                    self._complain("the store can be written again; going on")
+                if refusal is not None:
+                    refusal.over()
+                    self._steady.set()
                 return
-        group.lost = self._lost
+
+    async def _pause(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._hurried.wait()
+
+    async def _save(self, group: Group) -> None:
+        """Keep the answers of a *group* that the store cannot take."""
+        if self._rescue is None:
+            group.lost = self._lost
+            return
+        known = len(self._rescue.paths)
+        try:
+            await to_thread.run_sync(self._rescue.keep, group.changes[group.written :], limiter=self._thread)
+        except StoreError as error:
+            group.lost = self._lost = error
+        else:
+            group.rescued = True
+        for path in self._rescue.paths[known:]:
+            self._complain(f"finished answers are kept in {path}; the next run on this store takes them in")
 
 
 def _commit_group(conn: sqlite3.Connection, group: Group) -> None:
@@ -158,3 +213,5 @@ def _write(conn: sqlite3.Connection, changes: Sequence[Change]) -> None:
     with transaction(conn) as cursor:
         for change in changes:
             change.write(cursor)
+        reach(Point.IN_TRANSACTION)
+    reach(Point.COMMITTED)

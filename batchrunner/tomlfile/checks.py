@@ -74,6 +74,12 @@ def seconds(*, zero: bool) -> Check:
     return check
 
 
+def amount(value: Any) -> None:
+    """Check for an amount of money or a factor: a number from 0."""
+    if type(value) not in {int, float} or not 0 <= value < math.inf:
+        raise ValueError(f"must be a number from 0{but(value)}.")
+
+
 def one_of(*words: str) -> Check:
     """Return the check for one of *words*."""
 

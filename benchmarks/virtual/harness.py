@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import anyio
 
-from batchrunner import runner
+from batchrunner import runner, shift
 from batchrunner.api.routes import Routes
 from batchrunner.api.sender import Senders
 from batchrunner.endpoint import Endpoint, Reached, Way
@@ -141,10 +141,10 @@ def _doors(servers: Sequence[VirtualServer]) -> Iterator[None]:
         names = [Reached(f"endpoint{i}", True) for i in range(len(each))] if len(each) > 1 else []
         yield Way(Routes(each, each) if names else each[0], True, {"endpoint": "simulator"}, concurrency, names)
 
-    def unflushed(store: Path, *, durability: str = "full") -> sqlite3.Connection:
-        conn = open_owner(store, durability=durability)
+    def unflushed(store: Path, **given: Any) -> sqlite3.Connection:
+        conn = open_owner(store, **given)
         conn.execute("PRAGMA synchronous = OFF")
         return conn
 
-    with patch.object(runner, "opened", opened), patch.object(owner, "open_owner", unflushed):
+    with patch.object(shift, "opened", opened), patch.object(owner, "open_owner", unflushed):
         yield

@@ -1,0 +1,183 @@
+"""A store of ten million lines: import to the very end, memory, the first request, and whether the end is as quick as the beginning.
+
+python benchmarks/full_store.py [LINES] [--short] [--json]     10,000,000 lines; some 15 GB below $TMPDIR, ten minutes
+
+The real runner works in a process of its own, whose memory is sampled from outside. The lines are made while they are
+read, and are never all in memory or on a disk. The first requests go over the wire, to a server that answers at once.
+Then a stretch of requests is settled at the beginning, in the middle and at the end of the queue: runner, queue, lane,
+limiter, dispatcher, engine, writer and store are real and every commit is flushed; only the way to the API ends before
+the sockets. What lies between the stretches is declared answered by a few SQL statements, so that the tables are as
+large as they would be. The import's yardstick is bare sqlite3: `json.loads`, and the same rows into the same tables
+without their indexes.
+"""
+
+import json
+import multiprocessing
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from listening import Listening
+from measuring import Size, Table, benchmark, middle
+from memory import Sample, Watched, between, peak, slope
+from stores import Generated, finish, generated, owning
+from stretches import Stretch, over_the_wire, without_wire
+
+_FEW = 10_000
+_FIRST = 1_000
+_PATIENCE_S = 60.0
+_PLACES = ("beginning", "middle", "end")
+_NEXT = """SELECT min(seq) FROM requests INDEXED BY requests_fresh
+    WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL AND model_class = 'haiku-4-5'"""
+_BARE = (
+    "INSERT INTO requests (seq, custom_id, line, line_hash, params_hash, model_class) VALUES (?, ?, ?, ?, ?, 'haiku-4-5')",
+    "INSERT INTO inputs (seq, params, metadata, max_tokens, stream, timeout_s) VALUES (?, ?, NULL, 256, 0, NULL)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One store from its import on. Instants are those of the monotonic clock."""
+
+    count: int
+    began_at: float
+    first_at: float  #: The first request reached the endpoint.
+    imported: Stretch
+    stretches: Sequence[Stretch]
+    samples: Sequence[Sample]  #: Of the memory, all the while.
+
+    @property
+    def import_s(self) -> float:
+        """What the import took, indexes and all."""
+        return self.imported.loaded_at - self.began_at
+
+    @property
+    def reading(self) -> Sequence[Sample]:
+        """The memory during the import, without its first tenth."""
+        return between(self.samples, self.began_at + self.import_s / 10, self.imported.loaded_at)
+
+    def sending(self, stretch: Stretch) -> Sequence[Sample]:
+        """The memory during a *stretch*, without its first fifth."""
+        return between(self.samples, stretch.began_at + stretch.seconds / 5, stretch.ended_at)
+
+
+def measure(size: Size) -> Sequence[Table]:
+    """Observe a few lines and many; one round, whatever was asked for."""
+    few, many = _observed(_FEW, 1_000), _observed(size.count, 2_000 if size.is_short else 20_000)
+    bare = _bare_lines_per_s(min(size.count, 1_000_000))
+    longest = max(many.stretches, key=lambda one: one.requests)
+    both = (few, many)
+    imported = Table(
+        f"{many.count:,} lines taken in, then sent",
+        ("figure", f"{_FEW:,} lines", f"{many.count:,} lines"),
+        [
+            ("import to the end, lines/s", *(f"{one.count / one.import_s:,.0f}" for one in both)),
+            ("beside bare sqlite3", "", f"{many.count / many.import_s / bare:.2f}"),
+            ("first request after the import, s", *(f"{one.first_at - one.imported.loaded_at:.2f}" for one in both)),
+            ("most memory during the import, MB", *(f"{peak(one.reading):.0f}" for one in both)),
+            ("its slope, MB a minute", "", f"{60 * slope(many.reading):+.2f}"),
+            ("most memory at all, MB", *(f"{peak(one.samples):.0f}" for one in both)),
+            (f"its slope over {longest.requests:,} requests, MB a minute", "", f"{60 * slope(many.sending(longest)):+.2f}"),
+        ],
+    )  # fmt: skip
+    places = Table(
+        f"requests settled in the store of {many.count:,}",
+        (
+            "where",
+            "requests",
+            "settled/s",
+            "CPU ms each",
+            "claim of 500, ms (most)",
+            "change written, us",
+            "commit, ms",
+        ),
+        [_row(place, one) for place, one in zip(_PLACES, many.stretches, strict=True)],
+        [
+            "Two changes a request: its start; and its end with answer, state and totals. Claims and commits are medians."
+        ],
+    )
+    return [imported, places]
+
+
+def _row(place: str, one: Stretch) -> Sequence[object]:
+    claims = [1000 * seconds for seconds in one.claims_s]
+    return (
+        place,
+        f"{one.requests:,}",
+        f"{one.requests / one.seconds:,.0f}",
+        f"{1000 * one.cpu_s / one.requests:.2f}",
+        f"{middle(claims):.1f} ({max(claims):.1f})",
+        f"{1e6 * sum(one.commits_s) / one.changes:.0f}",
+        f"{1000 * middle(one.commits_s):.1f}",
+    )
+
+
+def _observed(count: int, requests: int) -> Observed:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder, Listening.begun() as endpoint:
+        process = context.Process(
+            target=_work, args=(theirs, Path(folder, "jobs.db"), count, requests, endpoint.url), daemon=True
+        )
+        process.start()
+        theirs.close()
+        if process.pid is None:
+            raise RuntimeError("the process has no id")
+        try:
+            with Watched(process.pid) as watched:
+                began_at, imported = ours.recv()
+                stretches = [ours.recv() for _ in _PLACES]
+                process.join(_PATIENCE_S)
+        finally:
+            process.kill()
+        if endpoint.first_at is None:
+            raise RuntimeError("nothing was sent")
+        return Observed(count, began_at, endpoint.first_at, imported, stretches, watched.samples)
+
+
+def _work(pipe: Connection, store: Path, count: int, requests: int, url: str) -> None:
+    """Take *count* lines in and settle stretches of them, the one in the middle five times as long."""
+    os.environ["ANTHROPIC_API_KEY"] = "sk-ant-api03-benchmark"
+    began_at = time.monotonic()
+    pipe.send((began_at, over_the_wire(store, generated(count), url, _FIRST)))
+    pipe.send(without_wire(store, requests))
+    _answer_up_to(store, count // 2)
+    pipe.send(without_wire(store, min(5 * requests, count // 4)))
+    _answer_up_to(store, count - requests)
+    pipe.send(without_wire(store, requests))
+
+
+def _answer_up_to(store: Path, last: int) -> None:
+    with owning(store) as conn:
+        finish(conn, conn.execute(_NEXT).fetchone()[0], last)
+
+
+def _bare_lines_per_s(count: int) -> float:
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder, owning(Path(folder, "bare.db")) as conn:
+        conn.execute("PRAGMA synchronous = NORMAL")
+        began = time.perf_counter()
+        stream, made = Generated(count), 0
+        while block := stream.read(0):
+            rows = [json.loads(text) for text in block.splitlines()]
+            seqs = range(made + 1, made + 1 + len(rows))
+            made += len(rows)
+            _insert(conn, [(n, r["custom_id"], n, "0" * 20, "0" * 20) for n, r in zip(seqs, rows, strict=True)],
+                    [(n, json.dumps(r["params"])) for n, r in zip(seqs, rows, strict=True)])  # fmt: skip
+        return count / (time.perf_counter() - began)
+
+
+def _insert(conn: sqlite3.Connection, requests: Sequence[tuple[Any, ...]], inputs: Sequence[tuple[Any, ...]]) -> None:
+    conn.execute("BEGIN")
+    for statement, rows in zip(_BARE, (requests, inputs), strict=True):
+        conn.executemany(statement, rows)
+    conn.execute("COMMIT")
+
+
+if __name__ == "__main__":
+    benchmark(__doc__, measure, short=100_000, long=10_000_000)

@@ -1,0 +1,92 @@
+"""The simulator as a process of its own: nothing that happens to a run touches its ledger."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from batchrunner.simulator.ledger import MESSAGES_PATH
+
+_LOOK_AGAIN_S = 0.005
+
+
+class Endpoint:
+    """A simulator at `url` that writes `ledger`, and what of the ledger was read so far."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", url: str, ledger: Path) -> None:
+        self.process = process
+        self.url = url
+        self.ledger = ledger
+        self.arrivals = 0  #: Of `POST /v1/messages`.
+        self.ends = 0
+        self._file = ledger.open("rb")
+        self._rest = b""
+
+    def look(self) -> list[dict[str, Any]]:
+        """Read what the ledger got since the last look, and return it."""
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        found = [line for line in map(json.loads, lines) if line["path"] == MESSAGES_PATH]
+        for line in found:
+            self.arrivals += line["event"] == "arrival"
+            self.ends += line["event"] == "end"
+        return found
+
+    def wait_until(self, condition: Callable[["Endpoint"], bool], timeout_s: float = 60) -> None:
+        """Return when *condition* holds for what has arrived and ended. Another process's file can only be polled."""
+        deadline = time.monotonic() + timeout_s
+        while not condition(self):
+            assert time.monotonic() < deadline, f"the simulator never got there: {self.arrivals=} {self.ends=}"
+            time.sleep(_LOOK_AGAIN_S)
+            self.look()
+
+    def settle(self) -> None:
+        """Wait until nothing is being answered any more: the ledger is complete."""
+        self.look()
+        self.wait_until(lambda endpoint: endpoint.arrivals == endpoint.ends)
+
+    def close(self) -> None:
+        """End the simulator."""
+        self._file.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def endpoint(folder: Path, spec: str = "latency=0.01") -> Iterator[Endpoint]:
+    """Serve the simulator from a process of its own; *folder* gets its ledger (`ledger.jsonl`).
+
+    *spec* as `batchrunner simulate --with` takes it. Keep *folder* apart from the run's directory.
+    """
+    folder.mkdir(exist_ok=True, parents=True)
+    ledger = folder / "ledger.jsonl"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchrunner", "simulate", "--port", "0", "--with", spec, "--ledger", str(ledger)],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        assert url.startswith("http://127.0.0.1:"), "the simulator did not start"
+        served = Endpoint(process, url, ledger)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    try:
+        yield served
+    finally:
+        served.close()

@@ -1,0 +1,18 @@
+"""Kills at random instants, in a small number; `make soak` does a thousand."""
+
+from pathlib import Path
+
+import pytest
+
+from faults.kills import SLOTS, random_kills
+
+KILLS = 25
+
+
+@pytest.mark.slow
+def test_random_kills_lose_nothing_that_was_said_to_be_saved(tmp_path: Path) -> None:
+    verdicts = list(random_kills(tmp_path, kills=KILLS, seed=1))
+    assert sum(verdict.kills for verdict in verdicts) == KILLS
+    # The rest was saved, and its run killed before it could say so.
+    assert all(verdict.requests - KILLS * SLOTS <= verdict.acknowledged for verdict in verdicts)
+    assert any(verdict.paid_twice for verdict in verdicts), "no kill hit a call in flight"
