@@ -20,12 +20,13 @@ from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.last_start import LastStart
 from batchrunner.policy.purse import Purse
-from batchrunner.prices import price_of
+from batchrunner.prices import Tag, Tariff, price_of
 from batchrunner.prices.fare import Fares
 from batchrunner.settings import RunSettings
 from batchrunner.slots import Slots
 from batchrunner.store.minutes import Pool, recent_sends
 from batchrunner.store.queue import Queue
+from batchrunner.store.spending import PriceKept
 from batchrunner.store.writer import Writer
 from batchrunner.till import Till
 
@@ -99,9 +100,19 @@ def assemble(
         clock=clock,
         run_id=run_id,
         audience=means.audience,
+        tariff=_tariff(way, writer),
         halt_at=settings.halt,
         bounds=Bounds(last_start=means.last_start, till=_till(means, way, spent_usd)),
     )
+
+
+def _tariff(way: Way, writer: Writer) -> Tariff:
+    endpoints = [(reached.name, reached.prices) for reached in way.reached]
+    return Tariff(endpoints, keep=partial(_keep, writer))
+
+
+def _keep(writer: Writer, tag: Tag) -> None:
+    writer.submit(PriceKept(tag.number, tag.model, tag.endpoint, tag.priced_at, tag.figures))
 
 
 def _till(means: Means, way: Way, spent_usd: float) -> Till | None:

@@ -18,6 +18,10 @@ class Counts:
     halted: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost_usd: float = 0.0  #: As far as it is known.
+    unpriced: int = 0  #: Answers whose cost is not known.
+    possibly_billed: int = 0  #: Attempts that brought no answer and may have been billed.
+    possible_usd: float = 0.0  #: What those cost at most, as far as prices are known.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
 
     def add(self, settlement: Settlement) -> None:
@@ -27,6 +31,11 @@ class Counts:
         if answer is not None:
             self.input_tokens += answer.usage.input_tokens
             self.output_tokens += answer.usage.output_tokens
+            self.unpriced += settlement.bill.cost_usd is None
+        elif isinstance(outcome, Failure) and outcome.possibly_paid:
+            self.possibly_billed += 1
+            self.possible_usd += settlement.bill.possible_usd or 0.0
+        self.cost_usd += settlement.bill.cost_usd or 0.0
         match settlement.decision:
             case None:
                 self.succeeded += 1

@@ -22,6 +22,7 @@ from batchrunner.policy.failover import Standing
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.tolerance import HaltAt
+from batchrunner.prices import Tariff
 from batchrunner.settings import Limits
 from batchrunner.slots import Slots
 from batchrunner.store.changes import Settled, Started, Unstarted
@@ -43,6 +44,7 @@ class Dispatcher:
         clock: Clock,
         run_id: int,
         audience: Audience | None = None,
+        tariff: Tariff,
         halt_at: HaltAt | None = None,
         bounds: Bounds | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class Dispatcher:
         self._clock = clock
         self._run_id = run_id
         self._audience = audience or Nobody()
+        self._tariff = tariff
         self._started: deque[tuple[Ticket, Started, Group]] = deque()
         self._in_flight: set[Ticket] = set()
         self._news = anyio.Event()
@@ -144,14 +147,14 @@ class Dispatcher:
             raise TypeError("settle takes what take gave")
         self._in_flight.discard(admitted)
         settlement = self._settlement(admitted, outcome)
-        change = Settled(settlement)
+        change = Settled(settlement, admitted.berth.standing.name)
         group = self._writer.submit(change)
         try:
             await group.committed(change)
         except StoreError:
             if group.lost is not None:
                 raise
-            settlement = await self._settle_unstorable(settlement)
+            settlement = await self._settle_unstorable(settlement, admitted.berth.standing.name)
         if group.rescued:  # the store knows nothing of it, so nobody is told
             self._let_go(admitted)
             return
@@ -228,7 +231,8 @@ class Dispatcher:
         outcome, decision = self._judge.judge(attempt, failure, self._clock.monotonic())
         if isinstance(decision, Halt):
             self.endings.halt(lane, decision)
-        settlement = Settlement(attempt, outcome, decision, stamp(self._clock.utc_now()))
+        at = stamp(self._clock.utc_now())
+        settlement = Settlement(attempt, outcome, decision, at, bill=self._tariff.bill(attempt, outcome, at))
         change = Settled(settlement)
         group = self._writer.submit(change)
         await group.committed(change)
@@ -247,7 +251,8 @@ class Dispatcher:
         self.slots.take()
         berth.in_flight += 1
         berth.standing.in_flight += 1
-        change = Started(attempt, self._run_id, stamp(self._clock.utc_now()), berth.standing.name)
+        at = stamp(self._clock.utc_now())
+        change = Started(attempt, self._run_id, at, berth.standing.name, self._tariff.most(attempt, at))
         self._started.append((ticket, change, self._writer.submit(change)))
         self._news.set()
 
@@ -264,13 +269,14 @@ class Dispatcher:
             decision = self.endings.halted(ticket, outcome, decision, now)
         lane.reconsider()
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
-        return Settlement(ticket.attempt, outcome, decision, stamp(self._clock.utc_now()), not_before)
+        at = stamp(self._clock.utc_now())
+        return Settlement(attempt, outcome, decision, at, not_before, self._tariff.bill(attempt, outcome, at))
 
-    async def _settle_unstorable(self, settlement: Settlement) -> Settlement:
+    async def _settle_unstorable(self, settlement: Settlement, endpoint: str | None) -> Settlement:
         """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
         failure = Failure(ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True)
-        settlement = Settlement(settlement.attempt, failure, Fail(), settlement.ended_at)
-        change = Settled(settlement)
+        settlement = replace(settlement, outcome=failure, decision=Fail(), not_before=None)
+        change = Settled(settlement, endpoint)
         await self._writer.submit(change).committed(change)
         return settlement
 

@@ -139,6 +139,7 @@ class Success:
     usage: Usage
     api_request_id: str | None = None
     blocks: int = 1  #: Number of content blocks of any type.
+    billed: bool = True  #: False: declined before any output, for a cause that the API does not bill.
     quotas: Quotas | None = None  #: None where the endpoint says nothing of its limits.
 
 
@@ -188,6 +189,22 @@ Decision = Retry | Fail | Halt
 
 
 @dataclass(frozen=True, slots=True)
+class Bill:
+    """What one attempt costs, as far as it is known."""
+
+    price: int | None = None  #: Number of the price that was applied, in the store's `prices`; None: none was.
+    model: str = ""  #: That it is a price of: as the answer, or else the request, names it.
+    cost_usd: float | None = None  #: Known cost, 0 if nothing was billed for certain; None: not known.
+    possible_usd: float | None = None  #: Of a cost not known because no answer came: it is at most this.
+    saved_cache_usd: float = 0.0  #: Less than without a cache; below zero if the cache was written and not read.
+    saved_batches_usd: float = 0.0  #: Less than over the Messages API.
+
+
+#: Of what no price was applied to.
+UNKNOWN = Bill()
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """An attempt's end as it is written down in one commit."""
 
@@ -196,3 +213,4 @@ class Settlement:
     decision: Decision | None  #: None for an accepted answer.
     ended_at: str  #: UTC stamp.
     not_before: str | None = None  #: UTC stamp of `Retry.at`.
+    bill: Bill = UNKNOWN

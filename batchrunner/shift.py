@@ -21,6 +21,7 @@ from batchrunner.engines.live import LiveEngine
 from batchrunner.holding import held_by, waits_told
 from batchrunner.keeping import Keeper
 from batchrunner.loading import allowed_files
+from batchrunner.prices import load as load_prices
 from batchrunner.progress import Reporter, Snapshot
 from batchrunner.report import Job, Report, banner
 from batchrunner.retuning import Listener, Sending
@@ -56,6 +57,7 @@ class Shift:
         async with opened(self._endpoints, limits.cap, exactly=limits.concurrency is not None) as way:
             check_unchanged(last_endpoints(conn), way, self._endpoints, self._job.store)
             sent_before = await to_thread.run_sync(sends_before, conn, self._means.settings, self._means.clock)
+            await to_thread.run_sync(load_prices)
             run_id = self._begin(conn, way.record)
             self._means.audience.began(run_id)
             self._reporter.note(
@@ -66,7 +68,13 @@ class Shift:
             writer = self._writer(conn, run_id)
             async with writer.running():
                 dispatcher = assemble(
-                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, spent_usd=spent_usd(conn)
+                    self._means,
+                    way,
+                    queue,
+                    writer,
+                    run_id=run_id,
+                    sent_before=sent_before,
+                    spent_usd=spent_usd(conn),
                 )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))

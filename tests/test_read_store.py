@@ -7,7 +7,7 @@ import pytest
 
 from batchrunner.errors import StoreError, UsageError
 from batchrunner.model import ErrorClass, Halt
-from batchrunner.store import groups, read
+from batchrunner.store import accounts, groups, read
 from batchrunner.store.found import Progress, Retrying, Unsettled
 from batchrunner.store.read import Reader
 from batchrunner.store.rows import export_sql
@@ -386,7 +386,10 @@ def test_nothing_long_is_sorted_or_held(store: StoreMaker, sql: str, index: str 
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_totals_of_lanes_do_not_walk_the_attempts(store: StoreMaker, *, analyzed: bool) -> None:
+@pytest.mark.parametrize("name", ["SETTLED", "OPEN", "DOUBTFUL_BY_LANE"])
+def test_what_was_spent_is_known_without_a_walk_along_the_attempts(
+    store: StoreMaker, name: str, *, analyzed: bool
+) -> None:
     store.take_in(requests(200))
     store.begin()
     for n in range(1, 100):
@@ -394,10 +397,10 @@ def test_totals_of_lanes_do_not_walk_the_attempts(store: StoreMaker, *, analyzed
     if analyzed:
         store.conn.execute("ANALYZE")
     with Reader(store.path) as reader:
-        plan = [row["detail"] for row in reader._conn.execute("EXPLAIN QUERY PLAN " + read.SPEND)]
-    assert plan[0].startswith("SCAN t")
-    assert [step for step in plan if step.startswith("SEARCH a USING") and "attempts_doubtful (lane=?)" in step], plan
-    assert not [step for step in plan[1:] if step.startswith("SCAN")], plan
+        sql = "EXPLAIN QUERY PLAN " + getattr(accounts, name)
+        plan = [row["detail"] for row in reader._conn.execute(sql, {"living": None} if name == "OPEN" else {})]
+    walks = [step for step in plan if step.startswith("SCAN") and "attempts_doubtful" not in step]
+    assert walks == (["SCAN spending"] if name == "SETTLED" else []), plan
 
 
 def test_groups_are_read_where_they_are_kept_and_no_request_is(store: StoreMaker) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from batchrunner.model import ErrorClass, Fail, Retry, State
 from batchrunner.policy.sampling import Sampling
-from batchrunner.store import changes, chosen, queue, selection
+from batchrunner.store import changes, chosen, queue, selection, spending
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
@@ -125,7 +125,7 @@ def test_hot_statements_search_by_index_and_sort_nothing(planned: sqlite3.Connec
         assert any(index in step for step in searches), steps
 
 
-@pytest.mark.parametrize("sql", [changes.START, changes.RESULT, changes.LANE_TOTALS, *changes.TOTALS.values()])
+@pytest.mark.parametrize("sql", [changes.START, changes.RESULT, spending.SPENT, *changes.TOTALS.values()])
 def test_inserts_and_totals_read_nothing_but_the_one_row_of_the_job(planned: sqlite3.Connection, sql: str) -> None:
     assert set(plan(planned, sql)) <= {"SCAN job"}
 

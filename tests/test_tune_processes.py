@@ -18,6 +18,7 @@ from batchrunner.clock import SystemClock
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.policy.judge import Judge
+from batchrunner.prices import Tariff
 from batchrunner.retuning import Listener, Sending
 from batchrunner.settings import Limits, Stopping, default_rules
 from batchrunner.slots import Slots
@@ -408,7 +409,9 @@ async def test_limits_that_come_before_a_run_sends_are_kept_until_it_does(tmp_pa
                 assert notes == []
                 queue, judge = Queue(conn), Judge(default_rules(), accept=frozenset(), official=False, rng=Random(1))
                 slots = Slots(50)
-                dispatcher = Dispatcher(queue, writer, judge, [], slots=slots, clock=SystemClock(), run_id=run_id)
+                dispatcher = Dispatcher(
+                    queue, writer, judge, [], slots=slots, clock=SystemClock(), run_id=run_id, tariff=Tariff(())
+                )
                 async with writer.running():
                     listener.sending(Sending(dispatcher, writer, run_id, Limits(concurrency=50)))
                     assert (slots.total, slots.free) == (3, 3)

@@ -23,6 +23,8 @@ _PAID_CLASSES_OF_200 = frozenset({ErrorClass.BAD_RESPONSE, ErrorClass.SERVER, Er
 #: More tokens than any model counts; SQLite could not store numbers beyond 64 bit.
 _MOST_TOKENS = 1 << 53
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+#: Declined before any output, and billed all the same. Their usage is told either way.
+_BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
 #: How a service tier, a speed or a place is spelled.
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -127,8 +129,16 @@ def _success(data: dict[str, Any], text: str, headers: Mapping[str, str]) -> Suc
         usage=_usage(data.get("usage")),
         api_request_id=_request_id(headers, data.get("request_id"), ()),
         blocks=len(data["content"]),
+        billed=not (stop_reason == "refusal" and _is_free(data)),
         quotas=quotas_of(headers),
     )
+
+
+def _is_free(refusal: dict[str, Any]) -> bool:
+    """Whether a refusal costs nothing: it came before any output, and not for one of the causes that are billed."""
+    details = refusal.get("stop_details")
+    category = details.get("category") if isinstance(details, dict) else None
+    return not refusal["content"] and category not in _BILLED_REFUSALS
 
 
 def _usage(usage: Any) -> Usage:

@@ -14,6 +14,9 @@ CHARS_PER_TOKEN = 3.2
 _MOST_CHARS_PER_TOKEN = 8.0
 #: Weight of everything before, each time another answer tells its true size.
 _MEMORY = 0.98
+_FEWEST_CHARS_PER_TOKEN = 2.0
+_MOST_TOKENS_PER_BLOB = 5000
+_FILE = '"type":"file"'
 #: What an image or a page costs, roughly; its bytes say nothing about it.
 _TOKENS_PER_BLOB = 1600
 _BLOB = re.compile(r'"data"\s*:\s*"[A-Za-z0-9+/=\\]{64,}"')
@@ -78,6 +81,21 @@ class InputEstimate:
         if params is not self._asked[0]:
             self._asked = params, _measure(params)
         return self._asked[1]
+
+
+def most_input_tokens(params: str) -> float:
+    """Return what the body *params* counts for at most: hardly any text has fewer than two bytes per token.
+
+    What a file holds that is named by its path is not known here; an image counts for what a large one does.
+    """
+    if '"document"' in params:
+        chars, blobs = len(params), params.count(_FILE)
+    else:
+        chars, blobs = _measure(params)
+        blobs += params.count(_FILE)
+    if not params.isascii():
+        chars += len(params.encode("utf-8", "surrogatepass")) - len(params)
+    return chars / _FEWEST_CHARS_PER_TOKEN + blobs * _MOST_TOKENS_PER_BLOB
 
 
 def _measure(params: str) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """From a model's name to its price: the endpoint's own, else our table's, else the package's."""
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,10 +8,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from batchrunner.prices.own import LIST_PRICES, OwnPrices, rates_of
+from batchrunner.prices.own import LIST_PRICES, OwnPrices, rates_of, without_date
 from batchrunner.prices.price import Price
-
-_DATE = re.compile(r"[-@]20\d{6}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +34,15 @@ def price_of(model: str, *, own: OwnPrices = LIST_PRICES, today: date) -> Price 
     return price.times(own.multiplier, f"{price.priced_at}, {own.source} x {own.multiplier:g}")
 
 
+def load() -> None:
+    """Load the figures now, so that no look-up takes its time later."""
+    from batchrunner.prices.package import packaged
+
+    packaged("claude", "claude", date.min)
+
+
 def _listed(model: str, today: date) -> Price | None:
-    stem = _DATE.sub("", model)
+    stem = without_date(model)
     figures = _models().get(stem)
     if figures is not None:
         priced_at = f"{today} batchrunner {_table()['as_of']}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from batchrunner.errors import StoreError, UsageError
-from batchrunner.store.changes import RunEnded, Settled, Unstarted
-from batchrunner.store.records import change_of
+from batchrunner.store.changes import RunEnded, Settled
+from batchrunner.store.records import Kept, change_of
 from batchrunner.store.repeats import recount
 from batchrunner.store.rescue import KIND, SUFFIX, VERSION, places
 from batchrunner.store.transactions import transaction
@@ -125,7 +125,7 @@ def _run_of(conn: sqlite3.Connection, file: BinaryIO) -> tuple[int, bool]:
     return int(run["id"]), bool(row[3])
 
 
-def _changes(file: BinaryIO, path: Path, run_id: int) -> Iterator[Settled | Unstarted | RunEnded]:
+def _changes(file: BinaryIO, path: Path, run_id: int) -> Iterator[Kept]:
     for number, line in enumerate(file, 2):
         try:
             record: Mapping[str, Any] = json.loads(line)

@@ -6,22 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchrunner.model import Settlement, State, Success, Usage
+from batchrunner.model import Settlement, State, Success
 from batchrunner.store.changes import RESULT, end_columns, is_counted, next_state, to_blame
 from batchrunner.store.groups import COUNT_ONE
+from batchrunner.store.spending import SPENT, spent
 
 # The first committed outcome wins: an attempt that has its row keeps it.
 ATTEMPT = """INSERT OR IGNORE INTO attempts (seq, number, run_id, lane, started_at, endpoint, batch_id, ended_at,
     outcome, error_class, http_status, api_request_id, message, possibly_paid, counted,
-    input_tokens, output_tokens, cache_write_tokens, cache_read_tokens)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-LANE_TOTALS = """INSERT INTO lane_totals
-    (lane, attempts, answered, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (lane) DO UPDATE SET attempts = attempts + excluded.attempts, answered = answered + excluded.answered,
-    input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens,
-    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
-    cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens"""
+    input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, cache_write_1h_tokens, web_searches,
+    service_tier, speed, geo, price, cost_usd, possible_usd)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 # The guard: a row that does not sit in this batch any more, or is final, changes nothing.
 MOVE = """UPDATE requests SET state = ?, attempts = ?, error_class = ?, signature = ?, error_message = ?, not_before = ?,
     finished_at = ?, batch_id = NULL WHERE seq = ? AND state = 'pending' AND batch_id = ? AND attempts < ?"""
@@ -53,7 +48,7 @@ class SettledRows:
         """Write all of them."""
         cursor.executemany(ATTEMPT, [_attempt(where, s) for where, s in self.settlements])
         cursor.executemany(RESULT, [row for _, s in self.settlements if (row := _result(s)) is not None])
-        cursor.executemany(LANE_TOTALS, _lane_totals([s for _, s in self.settlements]))
+        cursor.executemany(SPENT, [spent(s, where.endpoint or "") for where, s in self.settlements])
         by_state: dict[State, list[tuple[FromBatch, Settlement]]] = defaultdict(list)
         for where, settlement in self.settlements:
             by_state[next_state(settlement)].append((where, settlement))
@@ -81,7 +76,8 @@ class Freed:
 def _attempt(where: FromBatch, s: Settlement) -> tuple[Any, ...]:
     a = s.attempt
     head = (a.seq, a.number, where.run_id, a.lane, where.submitted_at, where.endpoint, where.batch, s.ended_at)
-    return (*head, *end_columns(s.outcome, counted=is_counted(s.decision)))
+    columns = end_columns(s.outcome, counted=is_counted(s.decision))
+    return (*head, *columns, s.bill.price, s.bill.cost_usd, s.bill.possible_usd)
 
 
 def _answer(s: Settlement) -> Success | None:
@@ -101,17 +97,6 @@ def _result(s: Settlement) -> tuple[Any, ...] | None:
         answer.model,
         answer.message,
     )
-
-
-def _lane_totals(settlements: Sequence[Settlement]) -> list[tuple[Any, ...]]:
-    totals: dict[str, list[int]] = defaultdict(lambda: [0] * 6)
-    for settlement in settlements:
-        answer = _answer(settlement)
-        usage = answer.usage if answer is not None else Usage()
-        total = totals[settlement.attempt.lane]
-        for index, number in enumerate((1, answer is not None, *usage.counts)):
-            total[index] += number
-    return [(lane, *numbers) for lane, numbers in totals.items()]
 
 
 def _move(state: State, where: FromBatch, s: Settlement) -> tuple[Any, ...]:

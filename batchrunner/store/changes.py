@@ -6,15 +6,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchrunner.model import Attempt, Decision, Fail, Failure, Halt, Outcome, Retry, Settlement, State, Success, Usage
+from batchrunner.model import (
+    UNKNOWN,
+    Attempt,
+    Bill,
+    Decision,
+    Fail,
+    Failure,
+    Halt,
+    Outcome,
+    Retry,
+    Settlement,
+    State,
+    Success,
+)
 from batchrunner.policy.signature import signature
 from batchrunner.store.groups import COUNT_ONE
+from batchrunner.store.spending import SPENT, spent
 from batchrunner.store.transactions import transaction
 
-START = "INSERT INTO attempts (seq, number, run_id, lane, started_at, endpoint) VALUES (?, ?, ?, ?, ?, ?)"
+START = """INSERT INTO attempts (seq, number, run_id, lane, started_at, endpoint, price, possible_usd)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 UNSTART = "DELETE FROM attempts WHERE seq = ? AND number = ? AND ended_at IS NULL"
 END = """UPDATE attempts SET ended_at = ?, outcome = ?, error_class = ?, http_status = ?, api_request_id = ?, message = ?,
-    possibly_paid = ?, counted = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?
+    possibly_paid = ?, counted = ?, input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ?,
+    cache_write_1h_tokens = ?, web_searches = ?, service_tier = ?, speed = ?, geo = ?, price = ?, cost_usd = ?, possible_usd = ?
     WHERE seq = ? AND number = ?"""
 RESULT = """INSERT OR REPLACE INTO results (seq, number, accepted, text, stop_reason, model, message)
     VALUES (?, ?, ?, ?, ?, ?, ?)"""
@@ -25,13 +41,6 @@ TOTALS = {
     State.SUCCEEDED: "UPDATE job SET succeeded = succeeded + 1",
     State.FAILED: "UPDATE job SET failed = failed + 1",
 }
-LANE_TOTALS = """INSERT INTO lane_totals
-    (lane, attempts, answered, input_tokens, output_tokens, cache_write_tokens, cache_read_tokens)
-    VALUES (?, 1, ?, ?, ?, ?, ?)
-    ON CONFLICT (lane) DO UPDATE SET attempts = attempts + 1, answered = answered + excluded.answered,
-    input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens,
-    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
-    cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens"""
 HEARTBEAT = "UPDATE runs SET heartbeat_at = ? WHERE id = ?"
 # One entry more at the end of the list.
 NOTE_CHANGE = "UPDATE runs SET changes = json_insert(changes, '$[#]', json(?)) WHERE id = ?"
@@ -47,11 +56,15 @@ class Started:
     run_id: int
     at: str
     endpoint: str | None = None  #: Its name, if the run's have names.
+    most: Bill = UNKNOWN  #: What it may cost.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Insert the attempt's row, without an end."""
         a = self.attempt
-        cursor.execute(START, (a.seq, a.number, self.run_id, a.lane, self.at, self.endpoint))
+        cursor.execute(
+            START,
+            (a.seq, a.number, self.run_id, a.lane, self.at, self.endpoint, self.most.price, self.most.possible_usd),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,19 +83,21 @@ class Settled:
     """An attempt's end: its row, its answer, its request's new state and the totals, all in one transaction."""
 
     settlement: Settlement
+    endpoint: str | None = None  #: As of `Started`.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Write the settlement; only a request that is still pending moves."""
         s = self.settlement
         seq, number = s.attempt.seq, s.attempt.number
-        cursor.execute(END, (s.ended_at, *end_columns(s.outcome, counted=is_counted(s.decision)), seq, number))
+        bill = s.bill
+        columns = end_columns(s.outcome, counted=is_counted(s.decision))
+        cursor.execute(END, (s.ended_at, *columns, bill.price, bill.cost_usd, bill.possible_usd, seq, number))
         answer = s.outcome if isinstance(s.outcome, Success) else s.outcome.answer
         if answer is not None:
             accepted = isinstance(s.outcome, Success)
             row = (seq, number, accepted, answer.text, answer.stop_reason, answer.model, answer.message)
             cursor.execute(RESULT, row)
-        tokens = (answer.usage if answer is not None else Usage()).counts
-        cursor.execute(LANE_TOTALS, (s.attempt.lane, answer is not None, *tokens))
+        cursor.execute(SPENT, spent(s, self.endpoint or ""))
         state = next_state(s)
         finished_at = None if state is State.PENDING else s.ended_at
         blame = to_blame(s.outcome)
@@ -92,6 +107,9 @@ class Settled:
             if state is State.FAILED:
                 error_class, signed, _ = blame
                 cursor.execute(COUNT_ONE, (error_class, signed, finished_at, finished_at))
+
+
+_NO_USAGE = (None,) * 9
 
 
 def next_state(settlement: Settlement) -> State:
@@ -128,8 +146,17 @@ def end_columns(outcome: Outcome, *, counted: bool) -> tuple[Any, ...]:
         )
         answer = outcome.answer
     if answer is None:
-        return (*head, None, None, None, None)
-    return (*head, *answer.usage.counts)
+        return (*head, *_NO_USAGE)
+    usage = answer.usage
+    return (
+        *head,
+        *usage.counts,
+        usage.cache_write_1h_tokens,
+        usage.web_searches,
+        usage.service_tier,
+        usage.speed,
+        usage.geo,
+    )
 
 
 def to_blame(outcome: Outcome) -> tuple[str | None, str | None, str | None]:

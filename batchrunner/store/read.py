@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchrunner.errors import StoreError
+from batchrunner.store.accounts import Account, accounts, spend_of_lanes
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
@@ -37,7 +38,6 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
-SPEND = "SELECT * FROM spend ORDER BY lane"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -177,7 +177,11 @@ class Reader:
 
     def tokens(self) -> list[Spend]:
         """Return what was used, per lane."""
-        return [Spend(**row) for row in self._conn.execute(SPEND)]
+        return spend_of_lanes(self._conn)
+
+    def accounts(self, now: datetime) -> list[Account]:
+        """Return what attempts cost, by day, lane, model, endpoint and class; *now* (UTC, aware) tells what is in flight."""
+        return accounts(self._conn, self._living_run(now))
 
     def count_possible_duplicates(self, now: datetime) -> int:
         """Return how many attempts `possible_duplicates` yields."""

@@ -1,10 +1,12 @@
 """What a rescue file holds: the changes that matter, as plain JSON values and back."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, astuple
 from typing import Any
 
 from batchrunner.model import (
     Attempt,
+    Bill,
     Decision,
     ErrorClass,
     Fail,
@@ -17,6 +19,7 @@ from batchrunner.model import (
     Usage,
 )
 from batchrunner.store.changes import RunEnded, Settled, Unstarted
+from batchrunner.store.spending import PriceKept
 
 #: Which decision a word means; the rest of it (when, why) was said while the run went on.
 _DECISIONS: Mapping[str, Decision | None] = {
@@ -28,21 +31,29 @@ _DECISIONS: Mapping[str, Decision | None] = {
 }
 
 
-def record_of(change: Settled | Unstarted | RunEnded) -> dict[str, Any]:
+#: What of a run's changes is worth a rescue.
+Kept = Settled | Unstarted | RunEnded | PriceKept
+
+
+def record_of(change: Kept) -> dict[str, Any]:
     """Return *change* as JSON values; `change_of` is its reverse."""
     match change:
-        case Settled(settlement):
-            return {"settled": _settled(settlement)}
+        case Settled(settlement, endpoint):
+            return {"settled": _settled(settlement) | {"endpoint": endpoint}}
+        case PriceKept():
+            return {"price": asdict(change)}
         case Unstarted(attempt):
             return {"unstarted": _attempt(attempt)}
         case RunEnded(_, at, ending, reason):
             return {"ended": {"at": at, "ending": ending, "reason": reason}}
 
 
-def change_of(record: Mapping[str, Any], run_id: int) -> Settled | Unstarted | RunEnded:
+def change_of(record: Mapping[str, Any], run_id: int) -> Kept:
     """Return the change that *record* was made of; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
     if "settled" in record:
-        return Settled(_settlement(record["settled"]))
+        return Settled(_settlement(record["settled"]), record["settled"].get("endpoint"))
+    if "price" in record:
+        return PriceKept(**record["price"])
     if "unstarted" in record:
         return Unstarted(_attempt_of(record["unstarted"]))
     ended = record["ended"]
@@ -63,13 +74,21 @@ def _settled(settlement: Settlement) -> dict[str, Any]:
         "ended_at": settlement.ended_at,
         "not_before": settlement.not_before,
         "decision": _word(settlement.decision),
+        "bill": list(astuple(settlement.bill)),
         **_outcome(settlement.outcome),
     }
 
 
 def _settlement(record: Mapping[str, Any]) -> Settlement:
     decision = _DECISIONS[record["decision"]]
-    return Settlement(_attempt_of(record), _outcome_of(record), decision, str(record["ended_at"]), record["not_before"])
+    return Settlement(
+        _attempt_of(record),
+        _outcome_of(record),
+        decision,
+        str(record["ended_at"]),
+        record["not_before"],
+        Bill(*record.get("bill", ())),  # files of the first versions have none
+    )
 
 
 def _word(decision: Decision | None) -> str:
@@ -92,7 +111,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     answer = outcome if isinstance(outcome, Success) else outcome.answer
     found: dict[str, Any] = {"answer": None, "failure": None}
     if answer is not None:
-        found["answer"] = {name: getattr(answer, name) for name in _ANSWER} | {"usage": list(answer.usage.counts)}
+        found["answer"] = {name: getattr(answer, name) for name in _ANSWER} | {"usage": list(astuple(answer.usage))}
     if isinstance(outcome, Failure):
         found["failure"] = {name: getattr(outcome, name) for name in _FAILURE} | {"error_class": outcome.error_class}
     return found

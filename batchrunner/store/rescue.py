@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from batchrunner.errors import StoreError
-from batchrunner.store.changes import RunEnded, Settled, Unstarted
+from batchrunner.store.changes import Settled
 from batchrunner.store.files import beside
-from batchrunner.store.records import record_of
+from batchrunner.store.records import Kept, record_of
+from batchrunner.store.spending import PriceKept
 
 SUFFIX = ".rescue.jsonl"
 #: What a header says it is, and of which form the lines are.
@@ -30,19 +31,22 @@ class Rescue:
         """*run* has id, host, pid and started_at as the store's table of runs has them: they tell its file from others."""
         self.paths: list[Path] = []  #: Where answers are; more than one if the first place filled up too.
         self.answers = 0  #: Kept there.
+        self._early: list[PriceKept] = []  # came before the first answer
         self._store = store
         self._run = dict(run)
 
     def keep(self, changes: Sequence[object]) -> None:
         """Write what matters of *changes* to the disk, all or nothing; raises `StoreError` if no place takes it."""
-        worth = [c for c in changes if isinstance(c, Settled | Unstarted | RunEnded)]
+        worth = [*self._early, *(c for c in changes if isinstance(c, Kept))]
         answers = sum(isinstance(c, Settled) for c in worth)
         if not self.paths and not answers:
+            self._early = [c for c in worth if isinstance(c, PriceKept)]  # answers to come refer to them
             return
         content = b"".join(_line(record_of(c)) for c in worth)
         if not (self.paths and _appended(self.paths[-1], content) is None):
             self._begin(content, answers)
         self.answers += answers
+        self._early = []
 
     def _begin(self, content: bytes, answers: int) -> None:
         """Write a file in the first place that takes it."""

@@ -9,6 +9,8 @@ from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
 from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
+from batchrunner.store.spending import THIRD
+from batchrunner.store.spending import VIEWS as SPENDING_VIEWS
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -220,9 +222,20 @@ def migrate(db: "Database") -> None:
         db.execute("PRAGMA user_version = 2")
 
     @migrations()
+    def m003_third_schema(db: "Database") -> None:
+        for statement in THIRD:
+            reach(Point.MIGRATING)
+            db.execute(statement)
+        for name, select in SPENDING_VIEWS.items():
+            db.create_view(name, select)
+        db.execute("PRAGMA user_version = 3")
+
+    @migrations()
     def m004_batches(db: "Database") -> None:
         for statement in BATCHES:
+            reach(Point.MIGRATING)
             db.execute(statement)
+        db.execute("PRAGMA user_version = 4")
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
