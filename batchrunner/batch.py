@@ -102,3 +102,9 @@ class Batch:
     created_at: str | None = None
     expires_at: str | None = None
     cancel_asked_at: str | None = None
+    possible_usd: float | None = None  #: It costs at most so much.
+
+    @property
+    def row_usd(self) -> float:
+        """What one of its rows costs at most, on average; 0 if no price is known."""
+        return (self.possible_usd or 0.0) / max(1, self.requests)

@@ -1,7 +1,7 @@
 """What a run has done so far."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from batchrunner.model import ErrorClass, Fail, Failure, Halt, Retry, Settlement, Success
 
@@ -47,3 +47,8 @@ class Counts:
                 self.refused += isinstance(outcome, Failure) and outcome.error_class is ErrorClass.RATE_LIMITED
             case Halt():
                 self.halted += 1
+
+    def plus(self, earlier: "Counts") -> "Counts":
+        """Return these counts and those of an *earlier* part of the run together."""
+        names = [one.name for one in fields(self)]
+        return Counts(**{name: getattr(self, name) + getattr(earlier, name) for name in names})

@@ -13,12 +13,14 @@ from batchrunner.clock import stamp
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.loading import Interrupted, Watcher, load
+from batchrunner.policy.routing import Route
 from batchrunner.progress import Reporter
 from batchrunner.report import Job, Report
 from batchrunner.retuning import Listener
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
 from batchrunner.store.adoption import adopt_found
+from batchrunner.store.batches import open_batches, sitting, told
 from batchrunner.store.changes import recover
 from batchrunner.store.files import open_reader, owned
 from batchrunner.store.owner import owner_connection
@@ -99,13 +101,46 @@ class Session:
                 Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
             )
             queue = await to_thread.run_sync(choosing)
+            route = self._route(conn)
             if queue.model_classes() and queue.totals().pending:
-                shift = Shift(
-                    self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report, place
-                )
-                await shift.work(conn, queue, listener)
+                rest = await self._by_batches(conn, reading, queue, place, route)
+                if rest and queue.totals().pending:
+                    shift = Shift(*self._parts(), place)
+                    await shift.work(conn, queue, listener)
             place.check()
             self._report.totals = queue.totals()
+
+    def _parts(self) -> tuple[Job, Means, Sequence[Endpoint], Reporter, Stopper, Report]:
+        return self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report
+
+    def _route(self, conn: sqlite3.Connection) -> Route:
+        """Return the way this run takes; raises `UsageError` where it would pay twice."""
+        routing, batches = self._means.settings.routing, open_batches(conn)
+        if routing.route is Route.LIVE and batches and not routing.moves:
+            store = self._job.store
+            raise UsageError(
+                f"{sitting(conn):,} requests of {store} sit in batches at the API ({', '.join(told(batches))}): sent live they "
+                f"would be paid twice. `batchrunner resume {store}` collects them, `batchrunner move {store} --to live` "
+                "cancels them and sends the rest live."
+            )
+        if routing.route is None:
+            return Route.BATCHES if batches else Route.LIVE
+        return Route.BATCHES if batches and routing.moves else routing.route
+
+    async def _by_batches(
+        self, conn: sqlite3.Connection, reading: sqlite3.Connection, queue: Queue, place: Place, route: Route
+    ) -> bool:
+        """Work by batches if that is the *route*; return whether live calls have their turn then."""
+        if route is Route.LIVE:
+            return True
+        from batchrunner.batch_shift import BatchShift
+
+        routing = self._means.settings.routing
+        is_moving_out = routing.moves and routing.route is Route.LIVE
+        shift = BatchShift(*self._parts(), place, cancels=is_moving_out)
+        await shift.by_batches(conn, reading, queue)
+        goes_on = is_moving_out or routing.then_live or shift.is_out_of_time
+        return goes_on and self._report.ending == "finished"
 
     def _conclude(self) -> None:
         report = self._report
@@ -115,6 +150,10 @@ class Session:
             report.exit_code = self._stopper.code
         elif report.ending == "stopped":
             report.exit_code = Exit.LIMIT
+        elif report.ending == "submitted":
+            report.exit_code = Exit.OK
+        elif report.totals.pending and report.unfit:
+            report.exit_code = Exit.SOME_FAILED
         else:
             failed, finished = report.totals.failed, report.totals.failed + report.totals.succeeded
             report.exit_code = Exit.SOME_FAILED if self._means.settings.fail_on.fails(failed, finished) else Exit.OK

@@ -13,6 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.caps import Caps
 from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
+from batchrunner.policy.routing import Routing
 from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.policy.window import Rate
@@ -123,6 +124,7 @@ class RunSettings:
     schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
     caps: Caps = field(default_factory=Caps)  #: Money and time.
+    routing: Routing = field(default_factory=Routing)  #: Live, or by batches.
 
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
@@ -144,6 +146,7 @@ class RunSettings:
             "shuffle": self.sampling.shuffle,
             "max_cost": self.caps.max_cost_usd,
             "max_duration": self.caps.max_duration_s,
+            **self.routing.as_record(),
         }
 
 

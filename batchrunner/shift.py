@@ -61,7 +61,7 @@ class Shift:
             run_id = self._begin(conn, way.record)
             self._means.audience.began(run_id)
             self._reporter.note(
-                banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
+                banner(self._job.store, self._report, self._means.settings, totals(conn), addresses(way))
             )
             for concern in concerns(self._job.store, before.pending):
                 self._reporter.note(concern)
@@ -158,7 +158,7 @@ class Shift:
 
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, keeper: Keeper, before: Totals) -> None:
         report = self._report
-        report.counts = dispatcher.counts
+        report.counts = dispatcher.counts.plus(report.counts)
         report.endpoints = dispatcher.endpoints_record()
         now = self._means.clock.monotonic()
         report.waits = waits_told(dispatcher.lanes, now, now - keeper.began_at)
@@ -176,7 +176,7 @@ class Shift:
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 
 
-def _addresses(way: Way) -> str:
+def addresses(way: Way) -> str:
     """Return where the run sends, for people: an address, or names with addresses in their order."""
     return ", then ".join(way.record.get("endpoints") or [way.record["endpoint"]])
 

@@ -21,7 +21,7 @@ class Plan:
     queue: int = MOST_ROWS  #: Rows that are with the API at once, all batches together.
     polling: Polling = field(default_factory=Polling)
     linger_s: float = 0.25  #: A batch that is not full is sent when nothing came for so long.
-    max_outage_s: float = 3600.0  #: Stop when the API answered nothing for so long.
+    follows: bool = True  #: False: leave when everything is submitted.
 
 
 class Book(Protocol):

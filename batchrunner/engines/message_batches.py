@@ -18,6 +18,7 @@ from batchrunner.engines.batch_book import Book, Plan
 from batchrunner.engines.batch_following import Follower
 from batchrunner.engines.batch_line import Line
 from batchrunner.engines.batch_search import find
+from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass, Failure
 
 #: These say for certain that nothing was submitted, and that it may be in a while.
@@ -65,7 +66,8 @@ class MessageBatchesEngine:
         async with anyio.create_task_group() as group:
             for batch in self._book.open():
                 self._rows_out += batch.requests
-                group.start_soon(self._carry_on, batch, settle)
+                if self._plan.follows:
+                    group.start_soon(self._carry_on, batch, settle)
             await self._fill(take, settle, group)
 
     async def _fill(self, take: Take, settle: Settle, group: TaskGroup) -> None:
@@ -121,12 +123,14 @@ class MessageBatchesEngine:
     async def _submit(self, filling: Filling, settle: Settle, group: TaskGroup) -> None:
         """Send a batch; its intention is on record before. What becomes of it is a task of its own."""
         filling.seal()
-        while self._rows_out and self._rows_out + len(filling.keys) > self._plan.queue:
+        while self._plan.follows and self._rows_out and self._rows_out + len(filling.keys) > self._plan.queue:
             await self._came_back.wait()
         batch = await self._book.intend(filling.nonce, filling.keys, filling.size)
         self._rows_out += batch.requests
         remote = await self._send(batch, filling)
-        if remote is None:
+        if not self._plan.follows:
+            filling.close()
+        elif remote is None:
             group.start_soon(self._search, batch, filling, settle)
         else:
             group.start_soon(self._follow, batch, remote, settle)
@@ -143,6 +147,9 @@ class MessageBatchesEngine:
             if answer.error_class not in _LATER and not self._line.is_passing(answer):
                 await self._book.close(batch, BatchState.WITHDRAWN)
                 raise self._line.error_of(answer)
+            if self._plan.follows is False and answer.error_class in _LATER:
+                await self._book.close(batch, BatchState.WITHDRAWN)
+                raise UsageError(f"The API takes no more batches now: {answer.message.rstrip('.')}. Try again later.")
             if answer.error_class not in _LATER and (answer.possibly_paid or answer.http_status is not None):
                 await self._line.pause(answer)
                 return None

@@ -1,9 +1,10 @@
 """Decisions of the second route: what may go by batches, when to look again, which batch may be ours. Pure."""
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from batchrunner.batch import Batch, Remote
 
@@ -11,6 +12,9 @@ from batchrunner.batch import Batch, Remote
 _CLOCKS_APART = timedelta(minutes=10)
 #: Texts of which at least one stands in params that may not go by batches: the others need not be parsed.
 _SIGNS = ('"stream"', '"speed"', '"fallbacks"', '"betas"')
+
+#: Results that are not here are worth a warning so long before they are gone, and batches before they expire.
+_SOON, _LATE = timedelta(days=7), timedelta(hours=2)
 
 NOT_STREAM = "stream: batches have no streams"
 NOT_SPEED = "speed: fast mode is not for batches"
@@ -75,3 +79,18 @@ def switch_at(deadline_s: float, rows: int, per_minute: float) -> float:
     """
     live_s = 1.25 * rows / per_minute * 60
     return max(0.0, 0.9 * deadline_s - live_s)
+
+
+def warning_of(batch: Mapping[str, Any], now: datetime) -> str | None:
+    """Return what to be warned of about a *batch* (its row in the store) at *now*; None if nothing."""
+    name = batch["remote_id"] or f"batch {batch['id']}"
+    if not batch["sitting"]:
+        return None
+    if batch["state"] == "submitting":
+        return f"{name}: nobody knows yet whether it arrived; the next run finds out, and pays for nothing twice"
+    until = batch["results_until"]
+    if batch["ended_at"] and until and datetime.fromisoformat(until) - now < _SOON:
+        return f"{name}: its results are gone after {until}: collect them with `batchrunner resume`"
+    if not batch["ended_at"] and batch["expires_at"] and datetime.fromisoformat(batch["expires_at"]) - now < _LATE:
+        return f"{name}: what is not done by {batch['expires_at']} expires, and is submitted anew"
+    return None

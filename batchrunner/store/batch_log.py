@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from batchrunner.batch import Batch, RowKey
 from batchrunner.model import Attempt
-from batchrunner.store.batches import batch_of, known_ids, left_in, open_batches
+from batchrunner.store.batches import batch_of, known_ids, left_in, open_batches, sitting
 from batchrunner.store.queue import Claim, Claimed, Queue
 
 _LEFT = 500
@@ -30,6 +30,10 @@ class BatchLog:
     def open(self) -> list[Batch]:
         """Return the batches that requests sit in, the oldest first."""
         return open_batches(self._conn)
+
+    def sitting(self) -> int:
+        """Return how many requests sit in batches."""
+        return sitting(self._conn)
 
     def by_nonce(self, nonce: str) -> Batch:
         """Return the batch with *nonce*."""

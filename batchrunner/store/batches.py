@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.batch import BATCH_TRANSITIONS, Batch, BatchState, Remote, RowKey
+from batchrunner.store.transactions import transaction
 
 TABLES = (
     # id TEXT of the API is `remote_id`; rows of a batch are the requests whose batch_id it is.
@@ -19,6 +20,7 @@ TABLES = (
         endpoint TEXT NOT NULL,            -- address
         requests INTEGER NOT NULL,
         bytes INTEGER NOT NULL,            -- of the body
+        possible_usd REAL,                 -- it costs at most so much; NULL: prices are not known
         intended_at TEXT NOT NULL,         -- UTC stamps; this one from before it was sent
         created_at TEXT,                   -- as the API says
         expires_at TEXT,                   -- what is not done by then expires
@@ -40,8 +42,8 @@ TABLES = (
 )
 
 _OPEN = ", ".join(f"'{state}'" for state in BatchState if state.is_open)
-INTEND = """INSERT INTO batches (nonce, state, run_id, endpoint, requests, bytes, intended_at)
-    VALUES (:nonce, 'submitting', :run_id, :endpoint, :requests, :bytes, :intended_at)"""
+INTEND = """INSERT INTO batches (nonce, state, run_id, endpoint, requests, bytes, possible_usd, intended_at)
+    VALUES (:nonce, 'submitting', :run_id, :endpoint, :requests, :bytes, :possible_usd, :intended_at)"""
 # The guard: only what nobody else holds goes in.
 PUT_IN = """UPDATE requests SET batch_id = (SELECT id FROM batches WHERE nonce = :nonce)
     WHERE seq IN (SELECT value FROM json_each(:seqs)) AND state = 'pending' AND batch_id IS NULL"""
@@ -53,8 +55,8 @@ TOLD = """UPDATE batches SET state = :state, remote_id = :remote_id, created_at 
 ASKED_TO_CANCEL = "UPDATE batches SET cancel_asked_at = coalesce(cancel_asked_at, :at) WHERE id = :id"
 CLOSED = """UPDATE batches SET state = :state, collected_at = :collected_at
     WHERE id = :id AND state IN (SELECT value FROM json_each(:before))"""
-_BATCH = """SELECT id, nonce, state, requests, intended_at, remote_id, created_at, expires_at, cancel_asked_at
-    FROM batches WHERE {} ORDER BY id"""
+_BATCH = """SELECT id, nonce, state, requests, intended_at, remote_id, created_at, expires_at, cancel_asked_at,
+    possible_usd FROM batches WHERE {} ORDER BY id"""
 # Only fixed texts are ever put in.
 OPEN = _BATCH.format(f"state IN ({_OPEN})")
 BY_NONCE = _BATCH.format("nonce = :nonce")
@@ -79,6 +81,12 @@ def open_batches(conn: sqlite3.Connection) -> list[Batch]:
     return [_batch(row) for row in conn.execute(OPEN)]
 
 
+def told(batches: Sequence[Batch], most: int = 3) -> list[str]:
+    """Return what to call *batches* for people, the first few."""
+    names = [batch.remote_id or "one whose answer was lost" for batch in batches]
+    return names[:most] + (["..."] if len(names) > most else [])
+
+
 def _batch(row: Sequence[Any]) -> Batch:
     number, nonce, state, *rest = tuple(row)
     return Batch(number, nonce, BatchState(state), *rest)
@@ -97,6 +105,19 @@ def known_ids(conn: sqlite3.Connection) -> set[str]:
 def sitting(conn: sqlite3.Connection) -> int:
     """Return how many requests sit in batches."""
     return int(conn.execute(SITTING).fetchone()[0]) if has_batches(conn) else 0
+
+
+def forget(conn: sqlite3.Connection, at: str) -> int:
+    """Let every open batch go: its requests are free again, and what it brings is lost. Returns how many there were.
+
+    The caller owns the store and says so to the user: what a batch was paid for is paid for again.
+    """
+    found = open_batches(conn)
+    with transaction(conn) as cursor:
+        for batch in found:
+            is_doubtful = batch.state is BatchState.SUBMITTING
+            Closed(batch.id, BatchState.WITHDRAWN if is_doubtful else BatchState.LOST, at).write(cursor)
+    return len(found)
 
 
 def left_in(conn: sqlite3.Connection, batch_id: int, count: int) -> list[RowKey]:
@@ -123,11 +144,18 @@ class Intended:
     size: int  #: Bytes of the body.
     at: str
     keys: Sequence[RowKey]
+    possible_usd: float | None = None  #: What it costs at most.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Insert the batch and let its requests sit in it; all of them or none."""
-        batch = {"nonce": self.nonce, "run_id": self.run_id, "endpoint": self.endpoint, "bytes": self.size}
-        cursor.execute(INTEND, {**batch, "requests": len(self.keys), "intended_at": self.at})
+        batch: dict[str, Any] = {
+            "nonce": self.nonce,
+            "run_id": self.run_id,
+            "endpoint": self.endpoint,
+            "bytes": self.size,
+        }
+        batch |= {"requests": len(self.keys), "intended_at": self.at, "possible_usd": self.possible_usd}
+        cursor.execute(INTEND, batch)
         cursor.execute(PUT_IN, {"nonce": self.nonce, "seqs": json.dumps([key.seq for key in self.keys])})
         if cursor.rowcount != len(self.keys):
             raise sqlite3.IntegrityError("a request of the batch is not pending, or sits in another one")

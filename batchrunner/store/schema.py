@@ -3,6 +3,7 @@
 Each migration runs in one transaction of its own and holds single statements only: a script would commit it halfway.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from batchrunner.failpoints import Point, reach
@@ -223,20 +224,21 @@ def migrate(db: "Database") -> None:
 
     @migrations()
     def m003_third_schema(db: "Database") -> None:
-        for statement in THIRD:
-            reach(Point.MIGRATING)
-            db.execute(statement)
+        _apply(db, THIRD, 3)
         for name, select in SPENDING_VIEWS.items():
             db.create_view(name, select)
-        db.execute("PRAGMA user_version = 3")
 
     @migrations()
     def m004_batches(db: "Database") -> None:
-        for statement in BATCHES:
-            reach(Point.MIGRATING)
-            db.execute(statement)
-        db.execute("PRAGMA user_version = 4")
+        _apply(db, BATCHES, 4)
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+
+
+def _apply(db: "Database", statements: Iterable[str], version: int) -> None:
+    for statement in statements:
+        reach(Point.MIGRATING)
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {version:d}")
