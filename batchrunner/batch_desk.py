@@ -27,7 +27,7 @@ from batchrunner.store.batch_log import BatchLog
 from batchrunner.store.batch_settling import FromBatch, SettledRows
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim
-from batchrunner.store.writer import Group, Writer
+from batchrunner.store.writer import Writer
 
 #: Read from the queue at a time.
 _CLAIMED = 1000
@@ -53,7 +53,6 @@ class BatchDesk(BatchRecords):
         self.given_up: list[str] = []  #: Limits of the user's own that were reached, in words.
         self._court = court
         self._stopped = False
-        self._gathered: tuple[Group, SettledRows] | None = None
 
     async def take(self, count: int) -> Sequence[Admitted]:
         """Return 1 to *count* requests that may go into a batch; nothing when there will be no more."""
@@ -71,27 +70,43 @@ class BatchDesk(BatchRecords):
 
     async def settle(self, admitted: Admitted, outcome: Outcome) -> None:
         """Decide, hand to the writer before anything is waited for, return when it is durable."""
-        if not isinstance(admitted, BatchTicket):
-            raise TypeError("settle takes what take or recall gave")
-        attempt, now = admitted.attempt, self._clock.monotonic()
-        outcome, decision = self._court.judge.judge(attempt, outcome, now)
+        await self.settle_all([(admitted, outcome)])
+
+    async def settle_all(self, pairs: Sequence[tuple[Admitted, Outcome]]) -> None:
+        """Settle many at once: in one commit."""
+        rows: list[tuple[BatchTicket, Settlement]] = []
+        for admitted, outcome in pairs:
+            if not isinstance(admitted, BatchTicket):
+                raise TypeError("settle takes what take or recall gave")
+            rows.append((admitted, self._settlement(admitted.attempt, outcome)))
+        change = SettledRows([(self._where(row.batch), s) for row, s in rows if row.batch is not None])
+        group = self._writer.submit(change)
+        for row, settlement in rows:
+            if row.batch is None:
+                await self._settle_unsent(settlement)
+        try:
+            await group.committed(change)
+        except StoreError:
+            if group.lost is not None:
+                raise
+            rows = [(row, s if row.batch is None else await self._settle_alone(s, row.batch)) for row, s in rows]
+        if group.rescued:  # the store was given up, and knows nothing of it; the API still does
+            return
+        for row, settlement in rows:
+            self._sitting -= row.batch is not None
+            self._conclude(settlement, 0.0 if row.batch is None else row.batch.row_usd)
+        self._news.set()
+
+    def _settlement(self, attempt: Attempt, outcome: Outcome) -> Settlement:
+        outcome, decision = self._court.judge.judge(attempt, outcome, self._clock.monotonic())
         if isinstance(decision, Halt):
             self.halts.append(decision)
             self.stop()
         not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
         at = self._stamp()
-        settlement = Settlement(
+        return Settlement(
             attempt, outcome, decision, at, not_before, self._court.till.tariff.bill(attempt, outcome, at)
         )
-        if admitted.batch is None:
-            await self._settle_unsent(settlement)
-        else:
-            settled = await self._settle_row(settlement, self._where(admitted.batch))
-            if settled is None:
-                return
-            settlement = settled
-        self._sitting -= admitted.batch is not None
-        self._conclude(settlement, 0.0 if admitted.batch is None else admitted.batch.row_usd)
 
     def stop(self) -> None:
         """Let nothing new go out."""
@@ -135,23 +150,9 @@ class BatchDesk(BatchRecords):
         with anyio.move_on_after(seconds if seconds < math.inf else None):
             await self._news.wait()
 
-    async def _settle_row(self, settlement: Settlement, where: FromBatch) -> Settlement | None:
-        """Return the settlement as it is in the store; None if the store was given up, and knows nothing of it."""
-        if self._gathered is None or not self._writer.gathers(self._gathered[0]):
-            change = SettledRows()
-            self._gathered = self._writer.submit(change), change
-        group, change = self._gathered
-        change.settlements.append((where, settlement))
-        try:
-            await group.committed(change)
-        except StoreError:
-            if group.lost is not None:
-                raise
-            return await self._settle_alone(settlement, where)
-        return None if group.rescued else settlement
-
-    async def _settle_alone(self, settlement: Settlement, where: FromBatch) -> Settlement:
+    async def _settle_alone(self, settlement: Settlement, batch: Batch) -> Settlement:
         """A row of the group cannot be written: let each stand for itself."""
+        where = self._where(batch)
         try:
             await self._commit(SettledRows([(where, settlement)]))
         except StoreError:
@@ -182,7 +183,6 @@ class BatchDesk(BatchRecords):
             place.try_at = min(place.try_at, decision.at + self._post.gather_s)
         elif not isinstance(decision, Halt):
             self._court.audience.final(settlement.attempt.seq)
-        self._news.set()
 
     def _where(self, batch: Batch) -> FromBatch:
         return FromBatch(batch.id, self._post.run_id, batch.created_at or batch.intended_at, self._post.endpoint_name)

@@ -29,7 +29,7 @@ _CALL_S = 60.0
 _SLOWEST_BYTES_PER_S = 100_000
 _PAGE = 100
 #: Lines are handed on in groups of at most so many, or so many bytes.
-_LINES = 500
+_LINES = 1_000
 _LINES_BYTES = 4 << 20
 #: No answer is longer.
 _LONGEST_LINE = 64 << 20

@@ -9,7 +9,7 @@ from anyio import to_thread
 from batchrunner.api.batch_results import RowResult, read_results
 from batchrunner.api.batches import BatchesApi, Cut
 from batchrunner.batch import Batch, BatchState, Remote
-from batchrunner.engines import Admitted, Settle
+from batchrunner.engines import Admitted, Settle, together
 from batchrunner.engines.batch_book import Book
 from batchrunner.engines.batch_line import Line
 from batchrunner.errors import HaltError
@@ -18,6 +18,8 @@ from batchrunner.policy.batching import Polling
 
 #: So many complete downloads that lack the same rows are believed.
 _BELIEVED = 3
+#: One group is read while another one is written.
+_GROUPS = 2
 _MISSING = Failure(ErrorClass.BAD_RESPONSE, "The results of the batch do not mention this request.", possibly_paid=True)
 _GONE = Failure(ErrorClass.EXPIRED, "The results of the batch are gone: they are kept for 29 days.", possibly_paid=True)
 
@@ -103,13 +105,29 @@ class Follower:
 
     async def _download(self, batch: Batch, remote: Remote, settle: Settle) -> int:
         """Settle what the results say; return how many rows they mention."""
-        count = 0
-        async for lines in self._api.results(remote.id):
-            results = await to_thread.run_sync(partial(read_results, lines))
-            ours = [result for result in results if result.nonce == batch.nonce]
-            count += len(ours)
-            await self._settle(batch, ours, settle)
+        count, cut = 0, None
+        room = anyio.Semaphore(_GROUPS)
+        async with anyio.create_task_group() as group:
+            try:
+                async for lines in self._api.results(remote.id):
+                    results = await to_thread.run_sync(partial(read_results, lines))
+                    ours = [result for result in results if result.nonce == batch.nonce]
+                    count += len(ours)
+                    await room.acquire()
+                    group.start_soon(self._settle_group, batch, ours, settle, room)
+            except Cut as error:
+                cut = error  # what has come is settled first
+        if cut is not None:
+            raise cut
         return count
+
+    async def _settle_group(
+        self, batch: Batch, results: Sequence[RowResult], settle: Settle, room: anyio.Semaphore
+    ) -> None:
+        try:
+            await self._settle(batch, results, settle)
+        finally:
+            room.release()
 
     async def _settle(self, batch: Batch, results: Sequence[RowResult], settle: Settle) -> None:
         outcomes = {result.key: result.outcome for result in results}
@@ -127,6 +145,9 @@ class Follower:
 
 async def _settle_all(settle: Settle, pairs: Sequence[tuple[Admitted, Outcome]]) -> None:
     """Settle a group at once, so that it is committed as one."""
+    if (settle_all := together(settle)) is not None:
+        await settle_all(pairs)
+        return
     async with anyio.create_task_group() as group:
         for admitted, outcome in pairs:
             group.start_soon(_settle_one, settle, admitted, outcome)

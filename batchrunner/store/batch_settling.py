@@ -3,7 +3,7 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.model import Settlement, State, Success
@@ -38,11 +38,11 @@ class FromBatch:
     endpoint: str | None = None  #: Its name, if it has one.
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class SettledRows:
-    """Attempts of batches that came to their ends, in one transaction. May grow until the writer takes it."""
+    """Attempts of batches that came to their ends, in one transaction."""
 
-    settlements: list[tuple[FromBatch, Settlement]] = field(default_factory=list)
+    settlements: Sequence[tuple[FromBatch, Settlement]]
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Write all of them."""

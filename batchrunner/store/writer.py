@@ -122,10 +122,6 @@ class Writer:
         self._wake.set()
         return self._gathering
 
-    def gathers(self, group: Group) -> bool:
-        """Whether *group* still waits to be taken: what its changes hold may grow."""
-        return group is self._gathering
-
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write until the block ends, and then what is still waiting, whatever ended it."""
