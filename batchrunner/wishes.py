@@ -17,6 +17,7 @@ from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
 from batchrunner.policy.caps import Caps, parse_duration, parse_usd
+from batchrunner.policy.routing import parse_routing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
 from batchrunner.report import Job
@@ -54,6 +55,8 @@ _GOES_ON = (
     "schema",
     "halt",
     "fail_on",
+    "route",
+    "batch_size",
     "max_cost",
 )
 
@@ -183,6 +186,7 @@ def _settings(options: Options) -> RunSettings:
             parse_usd("max_cost", options.get("max_cost")),
             parse_duration("max_duration", options.get("max_duration")),
         ),
+        routing=parse_routing(options),
     )
 
 

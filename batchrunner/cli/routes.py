@@ -1,12 +1,9 @@
 """Options of the way that requests go: live, or by batches."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from batchrunner.policy.routing import Routing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,7 +18,7 @@ _OTHERS = (
     ),
     click.option(
         "--batch-queue",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 10_000_000),
         metavar="N",
         help="Rows that are with the API at once, all batches together.  [default: 200000]",
     ),
@@ -59,22 +56,3 @@ def move_routing(function: F) -> F:
     for option in reversed(_OTHERS):
         function = option(function)
     return function
-
-
-def routing_of(given: dict[str, Any], last: dict[str, Any]) -> "Routing":
-    """Return what is *given* of the way, else what the *last* run had; raises `UsageError`."""
-    from batchrunner.policy.caps import parse_duration
-    from batchrunner.policy.routing import Route, Routing
-
-    name = given.get("route") or last.get("route")
-    standard = Routing()
-    return Routing(
-        route=Route(name) if name else None,
-        rows=given.get("batch_size") or last.get("batch_size") or standard.rows,
-        queue=given.get("batch_queue") or standard.queue,
-        poll_s=given.get("poll_s"),
-        submit_only=bool(given.get("submit_only")),
-        then_live=bool(given.get("then_live")),
-        deadline_s=parse_duration("--deadline", given.get("deadline")),
-        moves=bool(given.get("moves")),
-    )

@@ -8,7 +8,7 @@ import click
 
 from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of
-from batchrunner.cli.routes import move_routing, routing, routing_of
+from batchrunner.cli.routes import move_routing, routing
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.errors import Exit, UsageError
 from batchrunner.store.files import open_reader, store_path
@@ -203,6 +203,7 @@ def endpoints_of(given: dict[str, Any]) -> "tuple[Endpoint, ...]":
 
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
+    from batchrunner.policy.routing import parse_routing
     from batchrunner.policy.tolerance import FailOn, HaltAt
     from batchrunner.ruling import read_schema, rules_with
     from batchrunner.settings import (
@@ -225,7 +226,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
         caps=caps_of(given, last),
-        routing=routing_of(given, last),
+        routing=parse_routing(given, last),
     )
 
 

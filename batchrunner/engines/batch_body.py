@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from batchrunner.batch import RowKey
+from batchrunner.failpoints import Point, reach
 
 _HEAD, _BETWEEN, _TAIL = b'{"requests":[', b",\n", b"]}"
 _CHUNK = 1 << 18
@@ -60,6 +61,7 @@ class Filling:
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
             yield chunk
+        reach(Point.BATCH_SENT)
 
     def seal(self) -> None:
         """Complete the body: nothing more is added."""

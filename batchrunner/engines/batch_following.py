@@ -13,6 +13,7 @@ from batchrunner.engines import Admitted, Settle, together
 from batchrunner.engines.batch_book import Book
 from batchrunner.engines.batch_line import Line
 from batchrunner.errors import HaltError
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import ErrorClass, Failure, Outcome
 from batchrunner.policy.batching import Polling
 
@@ -130,6 +131,7 @@ class Follower:
             room.release()
 
     async def _settle(self, batch: Batch, results: Sequence[RowResult], settle: Settle) -> None:
+        reach(Point.BATCH_COLLECTING)
         outcomes = {result.key: result.outcome for result in results}
         if untouched := [key for key, outcome in outcomes.items() if outcome is None]:
             await self._book.free(batch, untouched)

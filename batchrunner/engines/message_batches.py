@@ -19,6 +19,7 @@ from batchrunner.engines.batch_following import Follower
 from batchrunner.engines.batch_line import Line
 from batchrunner.engines.batch_search import find
 from batchrunner.errors import UsageError
+from batchrunner.failpoints import Point, reach
 from batchrunner.model import ErrorClass, Failure
 
 #: These say for certain that nothing was submitted, and that it may be in a while.
@@ -126,6 +127,7 @@ class MessageBatchesEngine:
         while self._plan.follows and self._rows_out and self._rows_out + len(filling.keys) > self._plan.queue:
             await self._came_back.wait()
         batch = await self._book.intend(filling.nonce, filling.keys, filling.size)
+        reach(Point.BATCH_INTENDED)
         self._rows_out += batch.requests
         remote = await self._send(batch, filling)
         if not self._plan.follows:
@@ -140,6 +142,7 @@ class MessageBatchesEngine:
         while True:
             answer = await self._api.create(filling.chunks(), filling.size)
             if isinstance(answer, Remote):
+                reach(Point.BATCH_ANSWERED)
                 self._line.answers()
                 self._sent(filling)
                 await self._book.told(batch, answer)

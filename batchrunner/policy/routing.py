@@ -1,10 +1,18 @@
 """Which way requests go to the model, and how. Pure."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
+from batchrunner.batch import MOST_ROWS
 from batchrunner.errors import UsageError
+from batchrunner.policy.caps import parse_duration
+
+_SHORTEST_POLL_S = 0.05
+_MOST_QUEUED = 10_000_000
 
 
 class Route(StrEnum):
@@ -40,3 +48,36 @@ class Routing:
             "batch_size": self.rows,
             "then_live": self.then_live,
         }
+
+
+def parse_routing(given: Mapping[str, Any], last: Mapping[str, Any] = MappingProxyType({})) -> Routing:
+    """Return what is *given* of the way by name, else what the *last* run had; raises `UsageError`.
+
+    Names: route, batch_size, batch_queue, poll_s, submit_only, then_live, deadline, moves.
+    """
+    name = given.get("route") or last.get("route")
+    if name is not None and name not in list(Route):
+        raise UsageError(f"route must be live or batches, not {name!r}.")
+    standard = Routing()
+    size = _number("batch_size", given.get("batch_size") or last.get("batch_size"), standard.rows, MOST_ROWS)
+    poll_s = given.get("poll_s")
+    if poll_s is not None and (type(poll_s) not in {int, float} or not _SHORTEST_POLL_S <= poll_s < math.inf):
+        raise UsageError(f"poll_s must be a number of seconds from {_SHORTEST_POLL_S:g}, not {poll_s!r}.")
+    return Routing(
+        route=None if name is None else Route(name),
+        rows=size,
+        queue=_number("batch_queue", given.get("batch_queue"), standard.queue, _MOST_QUEUED),
+        poll_s=poll_s,
+        submit_only=bool(given.get("submit_only")),
+        then_live=bool(given.get("then_live")),
+        deadline_s=parse_duration("deadline", given.get("deadline")),
+        moves=bool(given.get("moves")),
+    )
+
+
+def _number(name: str, value: Any, standard: int, most: int) -> int:
+    if value is None:
+        return standard
+    if type(value) is not int or not 1 <= value <= most:
+        raise UsageError(f"{name} must be a whole number from 1 to {most:,}, not {value!r}.")
+    return value

@@ -31,7 +31,7 @@ class Endpoint:
     def look(self) -> list[dict[str, Any]]:
         """Read what the ledger got since the last look, and return it."""
         *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        found = [line for line in map(json.loads, lines) if line["path"] == MESSAGES_PATH]
+        found = [line for line in map(json.loads, lines) if line.get("path") == MESSAGES_PATH]
         for line in found:
             self.arrivals += line["event"] == "arrival"
             self.ends += line["event"] == "end"
