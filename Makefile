@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest bench docs clean
+.PHONY: help run test check pytest fuzz bench docs clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,23 +22,31 @@ run: $(STAMP) ## Set up, run the sample job on the simulator, export a CSV and s
 	$(BIN)/batchrunner export jobs/quickstart.jsonl -o jobs/quickstart.csv --force
 	@echo; head -n 6 jobs/quickstart.csv | cut -c 1-150
 
-check: $(STAMP) ## Lint, format and type checks
+check: $(STAMP) ## Lint, format and type checks, and known vulnerabilities of what is pinned
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	VENV=$(VENV) .ci/audit
 
 pytest: $(STAMP) ## The tests alone
 	$(BIN)/pytest -q -n auto --dist worksteal
 
 test: check pytest ## Set up and run every check
 
-bench: $(STAMP) ## Measure the import of lines, the loop and `errors`, against yardsticks
-	$(BIN)/python benchmarks/import_lines.py
+# Atheris has no wheel for every Python and system: where it cannot be installed this says so and does nothing.
+FUZZ_S ?= 600
+fuzz: $(STAMP) ## Fuzz the reading of job files for ten minutes (FUZZ_S=60: one)
+	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=2.3,<4'
+	mkdir -p .fuzz && cd .fuzz && PYTHONPATH=../tests ../$(BIN)/python -m faults.fuzz_import $(FUZZ_S)
+
+# Each prints a table beside its yardstick; without --short it does the long form (docs/performance.md).
+BENCHMARKS := import_lines export_rows resume errors claims full_store
+bench: $(STAMP) ## Measure everything in the short form, each beside its yardstick
+	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --short || exit 1; done
 	$(BIN)/python benchmarks/throughput.py
-	$(BIN)/python benchmarks/errors.py
 
 docs: $(STAMP) ## Renew the parts of docs/errors.md that are generated from the data
 	$(BIN)/python docs/errors_page.py
 
 clean: ## Remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz build dist

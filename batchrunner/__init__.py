@@ -4,7 +4,8 @@
 `import batchrunner` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
+# Not from `typing`: `python -m batchrunner` must import nothing before it has taken the working directory off its path.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         Exit,
         HaltError,
         InputError,
+        MemoryFullError,
         StoreError,
         StoreLockedError,
         UsageError,
@@ -45,6 +47,7 @@ else:
         "Exit": "errors",
         "HaltError": "errors",
         "InputError": "errors",
+        "MemoryFullError": "errors",
         "StoreError": "errors",
         "StoreLockedError": "errors",
         "UsageError": "errors",
@@ -71,6 +74,7 @@ __all__ = [
     "HaltError",
     "InputError",
     "Limits",
+    "MemoryFullError",
     "Options",
     "Progress",
     "Rate",

@@ -19,13 +19,14 @@ from batchrunner.limiter import Limiter
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.last_start import LastStart
+from batchrunner.policy.priming import Priming
 from batchrunner.policy.purse import Purse
 from batchrunner.prices import Tag, Tariff, price_of
 from batchrunner.prices.fare import Fares
 from batchrunner.settings import RunSettings
 from batchrunner.slots import Slots
 from batchrunner.store.minutes import Pool, recent_sends
-from batchrunner.store.queue import Queue
+from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.spending import PriceKept
 from batchrunner.store.writer import Writer
 from batchrunner.till import Till
@@ -64,12 +65,12 @@ def assemble(
     *,
     run_id: int,
     sent_before: Mapping[Pool, Sequence[str]],
-    spent_usd: float = 0.0,
+    till: Till | None = None,
 ) -> Dispatcher:
     """Return the dispatcher of a run with a lane for each model class that has something pending.
 
     *sent_before*: what an earlier run sent within the period that the limits speak of, as `sends_before` found it.
-    *spent_usd*: what earlier runs have spent of `--max-cost`.
+    *till*: keeps `--max-cost`.
     """
     settings, clock, rng = means.settings, means.clock, means.rng
     schema = None if settings.schema is None else json.dumps(settings.schema)
@@ -82,7 +83,8 @@ def assemble(
         for index, reached in enumerate(way.reached):
             limits = settings.limits.within(reached.limits)
             limiter = Limiter(limits, clock=clock, rules=settings.rules, rng=rng)
-            berths.append(Berth(index, standings[index], limiter, reached.limits))
+            priming = Priming(holds=settings.sharing.prime)
+            berths.append(Berth(index, standings[index], limiter, reached.limits, priming=priming))
         lanes.append(Lane(name, berths[0].limiter, clock, berths))
     now = clock.monotonic()
     for lane in lanes:
@@ -102,7 +104,7 @@ def assemble(
         audience=means.audience,
         tariff=tariff_of(way, writer),
         halt_at=settings.halt,
-        bounds=Bounds(last_start=means.last_start, till=_till(means, way, spent_usd)),
+        bounds=Bounds(last_start=means.last_start, till=till),
     )
 
 
@@ -116,12 +118,20 @@ def _keep(writer: Writer, tag: Tag) -> None:
     writer.submit(PriceKept(tag.number, tag.model, tag.endpoint, tag.priced_at, tag.figures))
 
 
-def _till(means: Means, way: Way, spent_usd: float) -> Till | None:
-    cap_usd, today = means.settings.caps.max_cost_usd, means.clock.utc_now().date()
+def till_for(means: Means, way: Way, queue: Queue, spent_usd: float) -> Till | None:
+    """Return what keeps `--max-cost`, None without one; *spent_usd*: what is spent of it already.
+
+    Raises `UsageError` where a lane begins with a request whose price is not known.
+    """
+    cap_usd, now = means.settings.caps.max_cost_usd, means.clock.utc_now()
     if cap_usd is None:
         return None
-    prices = (partial(price_of, own=reached.prices, today=today) for reached in way.reached)
-    return Till(Purse(cap_usd, spent_usd), [Fares(price_list) for price_list in prices])
+    prices = (partial(price_of, own=reached.prices, today=now.date()) for reached in way.reached)
+    till = Till(Purse(cap_usd, spent_usd), [Fares(price_list) for price_list in prices])
+    for name in queue.model_classes():
+        for attempt in queue.claim(Claim(name, 0, stamp(now), count=1)).attempts:
+            till.preview(attempt)
+    return till
 
 
 def sends_before(conn: sqlite3.Connection, settings: RunSettings, clock: Clock) -> dict[Pool, list[str]]:

@@ -61,7 +61,7 @@ class BatchDesk(BatchRecords):
             for name in self._places:
                 if found := await self._claim(name, min(count, _CLAIMED)):
                     return found
-            if not any(place.fresh for place in self._places.values()):
+            if not any(place.has_fresh for place in self._places.values()):
                 try_at = min((place.try_at for place in self._places.values()), default=math.inf)
                 if not self._post.retries or (try_at == math.inf and not self._open and not self._in_hand):
                     break
@@ -89,12 +89,15 @@ class BatchDesk(BatchRecords):
         except StoreError:
             if group.lost is not None:
                 raise
-            rows = [(row, s if row.batch is None else await self._settle_alone(s, row.batch)) for row, s in rows]
+            rows = [
+                (row, s if row.batch is None else await self._settle_alone(s, row.batch, change)) for row, s in rows
+            ]
         if group.rescued:  # the store was given up, and knows nothing of it; the API still does
             return
         for row, settlement in rows:
             self._sitting -= row.batch is not None
-            self._conclude(settlement, 0.0 if row.batch is None else row.batch.row_usd)
+            followers = change.followers.get(settlement.attempt.seq, ())
+            self._conclude(settlement, 0.0 if row.batch is None else row.batch.row_usd, followers)
         self._news.set()
 
     def _settlement(self, attempt: Attempt, outcome: Outcome) -> Settlement:
@@ -116,12 +119,12 @@ class BatchDesk(BatchRecords):
     async def _claim(self, name: str, count: int) -> list[BatchTicket]:
         place = self._places[name]
         is_time = self._post.retries and place.try_at <= self._clock.monotonic()
-        if not place.fresh and not is_time:
+        if not place.has_fresh and not is_time:
             return []
         now = self._stamp() if is_time else ""  # no stamp is that early
-        claim = Claim(name, place.after, now, frozenset(self._in_hand), place.fresh, count)
+        claim = Claim(name, place.after, now, frozenset(self._in_hand), place.has_fresh, count, place.span())
         claimed = await self._read(self._log.claim, claim)
-        place.after, place.fresh = claimed.after, claimed.fresh
+        place.took(claimed)
         due = claimed.next_due
         place.try_at = math.inf if due is None else monotonic_of(self._clock, due) + self._post.gather_s
         return self._fit(claimed.attempts)
@@ -150,17 +153,17 @@ class BatchDesk(BatchRecords):
         with anyio.move_on_after(seconds if seconds < math.inf else None):
             await self._news.wait()
 
-    async def _settle_alone(self, settlement: Settlement, batch: Batch) -> Settlement:
+    async def _settle_alone(self, settlement: Settlement, batch: Batch, of: SettledRows) -> Settlement:
         """A row of the group cannot be written: let each stand for itself."""
         where = self._where(batch)
         try:
-            await self._commit(SettledRows([(where, settlement)]))
+            await self._commit(SettledRows([(where, settlement)], of.followers))
         except StoreError:
             failure = Failure(
                 ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True
             )
             settlement = replace(settlement, outcome=failure, decision=Fail(), not_before=None)
-            await self._commit(SettledRows([(where, settlement)]))
+            await self._commit(SettledRows([(where, settlement)], of.followers))
         return settlement
 
     async def _settle_unsent(self, settlement: Settlement) -> None:
@@ -169,8 +172,8 @@ class BatchDesk(BatchRecords):
         await self._commit(Settled(settlement))
         self._in_hand.pop(attempt.seq, None)
 
-    def _conclude(self, settlement: Settlement, promised_usd: float) -> None:
-        self.counts.add(settlement)
+    def _conclude(self, settlement: Settlement, promised_usd: float, followers: Sequence[int]) -> None:
+        self.counts.add(settlement, len(followers))
         self._court.till.paid(settlement.bill, promised_usd)
         if self._court.halt_at is not None and not self.given_up:
             failed, finished = self.counts.failed, self.counts.failed + self.counts.succeeded
@@ -179,10 +182,11 @@ class BatchDesk(BatchRecords):
                 self.stop()
         decision = settlement.decision
         if isinstance(decision, Retry):
-            place = self._places.setdefault(settlement.attempt.lane, Place(fresh=False, try_at=math.inf))
+            place = self._places.setdefault(settlement.attempt.lane, Place(fresh=False, marked=False, try_at=math.inf))
             place.try_at = min(place.try_at, decision.at + self._post.gather_s)
         elif not isinstance(decision, Halt):
-            self._court.audience.final(settlement.attempt.seq)
+            for seq in (settlement.attempt.seq, *followers):
+                self._court.audience.final(seq)
 
     def _where(self, batch: Batch) -> FromBatch:
         return FromBatch(batch.id, self._post.run_id, batch.created_at or batch.intended_at, self._post.endpoint_name)

@@ -42,7 +42,7 @@ class Errand:
         from batchrunner.api.batches import BatchesApi
 
         async with opened(self.endpoint, 1) as way:
-            api = BatchesApi(way.sender.client, way.sender.secrets)
+            api = BatchesApi(await way.sender.sdk_client(), way.sender.secrets)
             for batch in self._wanted(ids):
                 if batch.remote_id is None:
                     self.note(

@@ -14,9 +14,11 @@ from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
 from batchrunner.engines import Admitted
 from batchrunner.model import Attempt
+from batchrunner.policy.courses import Span
 from batchrunner.store.batch_log import BatchLog
 from batchrunner.store.batch_settling import Freed
 from batchrunner.store.batches import CancelAsked, Closed, Intended, Told
+from batchrunner.store.queue import Claimed
 from batchrunner.store.writer import Change, Writer
 
 T = TypeVar("T")
@@ -33,14 +35,42 @@ class BatchTicket:
     def mark_sent() -> None:
         """Do nothing: no limit of ours counts it, and what holds on to this must not hold on to the prompt."""
 
+    @staticmethod
+    def mark_begun() -> None:
+        """Do nothing: nobody waits for the first of an answer."""
+
 
 @dataclass(slots=True)
 class Place:
     """Where a model class stands in its queue."""
 
-    after: int = 0
+    after: int = 0  #: Of what has no marked prefix.
     fresh: bool = True
+    path: str = ""  #: Of what has one, and stands in the order of its prefixes, so that batches share them.
+    path_after: int = 0
+    marked: bool = True
     try_at: float = -math.inf  #: When it is worth looking for retries; inf: there are none.
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether there may be requests that were never handed out."""
+        return self.fresh or self.marked
+
+    def span(self) -> Span | None:
+        """Return the span to claim next; None: what has no marked prefix."""
+        return None if self.fresh else Span(self.path, self.path_after)
+
+    def took(self, claimed: Claimed) -> None:
+        """Go on after what was *claimed* of the span."""
+        if self.fresh:
+            self.after, self.fresh = claimed.after, claimed.fresh
+        else:
+            self.path, self.path_after, self.marked = claimed.path, claimed.after, claimed.fresh
+
+    def begin_anew(self) -> None:
+        """Something came back to where it stood."""
+        self.after, self.fresh, self.path, self.path_after, self.marked = 0, True, "", 0, True
+        self.try_at = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +169,7 @@ class BatchRecords:
         self._open.pop(batch.id, None)
         if state is BatchState.WITHDRAWN:  # its rows stand where they stood: before the cursor
             for place in self._places.values():
-                place.after, place.fresh, place.try_at = 0, True, -math.inf
+                place.begin_anew()
         self._news.set()
 
     async def _commit(self, change: Change) -> None:

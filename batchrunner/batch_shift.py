@@ -31,7 +31,7 @@ from batchrunner.store.batches import forget, open_batches
 from batchrunner.store.changes import Heartbeat, RunEnded, last_endpoints
 from batchrunner.store.queue import Queue
 from batchrunner.store.selection import Totals, totals
-from batchrunner.store.spending import spent_usd
+from batchrunner.store.spending import probably_spent_usd
 from batchrunner.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class BatchShift(Shift):
         from batchrunner.api.batches import BatchesApi
         from batchrunner.model import Failure
 
-        api = BatchesApi(way.sender.client, way.sender.secrets)
+        api = BatchesApi(await way.sender.sdk_client(), way.sender.secrets)
         while isinstance(page := await api.page(size=1), Failure):
             await line.pause(page)
             if self._stopper.stopped():
@@ -131,7 +131,7 @@ class BatchShift(Shift):
         till = BatchTill(
             tariff_of(way, writer),
             cap_usd=settings.caps.max_cost_usd,
-            spent_usd=spent_usd(conn),
+            spent_usd=probably_spent_usd(conn),
             promised_usd=promised_usd,
         )
         return BatchDesk(log, writer, self._means.clock, post, Court(judge, till, self._means.audience, settings.halt))
@@ -268,7 +268,7 @@ class BatchShift(Shift):
 
     def _end_batches(self, desk: BatchDesk, writer: Writer, run_id: int) -> None:
         report = self._report
-        report.counts = desk.counts.plus(report.counts)
+        report.counts = report.counts.plus(desk.counts)
         report.at_api = {"batches": len(desk.open()), "requests": desk.sitting}
         report.unfit = dict(desk.unfit)
         if report.reason is not None:

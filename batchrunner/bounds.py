@@ -1,7 +1,7 @@
 """What the user lets a run take in money and time, as the dispatcher minds it."""
 
 from batchrunner.lane import Ticket
-from batchrunner.model import Attempt, Outcome
+from batchrunner.model import Attempt, Bill, Outcome
 from batchrunner.policy.last_start import LastStart
 from batchrunner.screen import duration
 from batchrunner.till import Refusal, Till
@@ -23,12 +23,12 @@ class Bounds:
         if self._till is not None:
             self._till.start(ticket)
 
-    def settled(self, ticket: Ticket, outcome: Outcome, now: float) -> None:
-        """The attempt of *ticket* is over."""
+    def settled(self, ticket: Ticket, outcome: Outcome, bill: Bill, now: float) -> None:
+        """The attempt of *ticket* is over, and *bill* is what it cost."""
         if self._last_start is not None and ticket.admission.sent_at is not None:
             self._last_start.answered(now - ticket.admission.sent_at)
         if self._till is not None:
-            self._till.settled(ticket, outcome)
+            self._till.settled(ticket, outcome, bill)
 
     def given_back(self, ticket: Ticket) -> None:
         """The attempt of *ticket* never went out."""

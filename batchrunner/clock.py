@@ -9,6 +9,8 @@ import anyio
 # CLOCK_BOOTTIME (Linux) and CLOCK_MONOTONIC (macOS) go on while the machine sleeps, time.monotonic() does not.
 _WALL_ANCHOR = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
+_STAMP_CHARS = len("2026-11-22T14:03:07.123")  # what follows is the offset of UTC
+
 
 class Clock(Protocol):
     """What the outer objects know of time. Instants are seconds on the monotonic clock."""
@@ -52,4 +54,5 @@ class SystemClock:
 
 def stamp(moment: datetime) -> str:
     """Return *moment* (UTC, aware) as the store writes it: `2026-11-22T14:03:07.123Z`; texts sort as the moments do."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    # A tenth of what `strftime` takes; two stamps are made for every request.
+    return moment.isoformat(timespec="milliseconds")[:_STAMP_CHARS] + "Z"

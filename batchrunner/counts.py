@@ -18,37 +18,48 @@ class Counts:
     halted: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    followed: int = 0  #: Got the answer, or shared the failure, of an identical request without being sent.
     cost_usd: float = 0.0  #: As far as it is known.
     unpriced: int = 0  #: Answers whose cost is not known.
     possibly_billed: int = 0  #: Attempts that brought no answer and may have been billed.
     possible_usd: float = 0.0  #: What those cost at most, as far as prices are known.
+    saved_usd: float = 0.0  #: By the prompt cache and by batches.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
 
-    def add(self, settlement: Settlement) -> None:
-        """Count one settlement."""
+    def plus(self, other: "Counts") -> "Counts":
+        """Return what both have done."""
+        names = (field.name for field in fields(self))
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    def add(self, settlement: Settlement, followers: int = 0) -> None:
+        """Count one settlement, and so many identical requests that share its fate."""
         outcome = settlement.outcome
         answer = outcome if isinstance(outcome, Success) else outcome.answer
         if answer is not None:
             self.input_tokens += answer.usage.input_tokens
             self.output_tokens += answer.usage.output_tokens
+            self.cache_write_tokens += answer.usage.cache_write_tokens
+            self.cache_read_tokens += answer.usage.cache_read_tokens
             self.unpriced += settlement.bill.cost_usd is None
         elif isinstance(outcome, Failure) and outcome.possibly_paid:
             self.possibly_billed += 1
             self.possible_usd += settlement.bill.possible_usd or 0.0
-        self.cost_usd += settlement.bill.cost_usd or 0.0
+        bill = settlement.bill
+        self.cost_usd += bill.cost_usd or 0.0
+        self.saved_usd += bill.saved_cache_usd + bill.saved_batches_usd
         match settlement.decision:
             case None:
-                self.succeeded += 1
+                self.succeeded += 1 + followers
+                self.followed += followers
             case Fail():
-                self.failed += 1
-                self.failures.update([outcome.error_class] if isinstance(outcome, Failure) else ())
+                self.failed += 1 + followers
+                self.followed += followers
+                if isinstance(outcome, Failure):
+                    self.failures[outcome.error_class] += 1 + followers
             case Retry():
                 self.retries += 1
                 self.refused += isinstance(outcome, Failure) and outcome.error_class is ErrorClass.RATE_LIMITED
             case Halt():
                 self.halted += 1
-
-    def plus(self, earlier: "Counts") -> "Counts":
-        """Return these counts and those of an *earlier* part of the run together."""
-        names = [one.name for one in fields(self)]
-        return Counts(**{name: getattr(self, name) + getattr(earlier, name) for name in names})

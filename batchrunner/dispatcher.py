@@ -3,7 +3,6 @@
 import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -15,17 +14,17 @@ from batchrunner.clock import Clock, stamp
 from batchrunner.counts import Counts
 from batchrunner.endings import Endings
 from batchrunner.engines import Admitted
-from batchrunner.errors import StoreError
-from batchrunner.lane import Berth, Lane, Ticket, utc_stamp
-from batchrunner.model import ErrorClass, Fail, Failure, Halt, Outcome, Retry, Settlement, Success
+from batchrunner.lane import Berth, Lane, Ticket
+from batchrunner.model import Outcome
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.tolerance import HaltAt
 from batchrunner.prices import Tariff
 from batchrunner.settings import Limits
+from batchrunner.settling import Settler
 from batchrunner.slots import Slots
-from batchrunner.store.changes import Settled, Started, Unstarted
+from batchrunner.store.changes import Started, Unstarted
 from batchrunner.store.queue import Claim, Claimed, Queue
 from batchrunner.store.writer import Group, Writer
 
@@ -54,12 +53,21 @@ class Dispatcher:
         self.endings = Endings(lanes, halt_at)
         self._queue = queue
         self._writer = writer
-        self._judge = judge
         self._lanes = lanes
         self._clock = clock
         self._run_id = run_id
         self._audience = audience or Nobody()
         self._tariff = tariff
+        self._settler = Settler(
+            writer,
+            judge,
+            tariff,
+            bounds=self.bounds,
+            endings=self.endings,
+            counts=self.counts,
+            clock=clock,
+            audience=self._audience,
+        )
         self._started: deque[tuple[Ticket, Started, Group]] = deque()
         self._in_flight: set[Ticket] = set()
         self._news = anyio.Event()
@@ -146,19 +154,8 @@ class Dispatcher:
         if not isinstance(admitted, Ticket):
             raise TypeError("settle takes what take gave")
         self._in_flight.discard(admitted)
-        settlement = self._settlement(admitted, outcome)
-        change = Settled(settlement, admitted.berth.standing.name)
-        group = self._writer.submit(change)
-        try:
-            await group.committed(change)
-        except StoreError:
-            if group.lost is not None:
-                raise
-            settlement = await self._settle_unstorable(settlement, admitted.berth.standing.name)
-        if group.rescued:  # the store knows nothing of it, so nobody is told
-            self._let_go(admitted)
-            return
-        self._finish(admitted, settlement)
+        await self._settler.settle(admitted, outcome)
+        self._let_go(admitted)
 
     def recall(self) -> None:
         """The run is being stopped: take back what was admitted and no engine has taken yet."""
@@ -187,15 +184,18 @@ class Dispatcher:
     async def _dispatch_due(self, lane: Lane) -> None:
         while await lane.fill(self._read):
             berth = lane.turn()
-            with self._waiting(lane, Reason.CONSUMER):
-                await self._audience.room()
-            with self._waiting(lane, Reason.PAUSED):
-                await self._going.wait()
+            # Only who has to wait yields to others: starts that are possible at once share one commit.
+            if not self._audience.has_room:
+                with self._waiting(lane, Reason.CONSUMER):
+                    await self._audience.room()
+            if self.is_paused:
+                with self._waiting(lane, Reason.PAUSED):
+                    await self._going.wait()
             if not self._writer.is_steady:
                 with self._waiting(lane, Reason.STORE):
                     await self._writer.steady()
             if (why := berth.limiter.impossible(lane.due[0])) is not None:
-                await self._refuse(lane, why)
+                await self._settler.refuse(lane, why, self._run_id)
                 continue
             if not await lane.ready() or self.is_paused or not self._writer.is_steady:
                 continue
@@ -223,29 +223,11 @@ class Dispatcher:
         finally:
             holdups.end(self._clock.monotonic())
 
-    async def _refuse(self, lane: Lane, why: str) -> None:
-        """Settle the lane's next attempt as one that can never be sent; its start is on record all the same."""
-        attempt = lane.due.popleft()
-        self._writer.submit(Started(attempt, self._run_id, stamp(self._clock.utc_now())))
-        failure = Failure(ErrorClass.TOO_LARGE, why)
-        outcome, decision = self._judge.judge(attempt, failure, self._clock.monotonic())
-        if isinstance(decision, Halt):
-            self.endings.halt(lane, decision)
-        at = stamp(self._clock.utc_now())
-        settlement = Settlement(attempt, outcome, decision, at, bill=self._tariff.bill(attempt, outcome, at))
-        change = Settled(settlement)
-        group = self._writer.submit(change)
-        await group.committed(change)
-        if not group.rescued:
-            self._conclude(lane, settlement)
-
     async def _read(self, claim: Claim) -> Claimed:
         return await to_thread.run_sync(self._queue.claim, claim, limiter=self._reading)
 
     def _start(self, lane: Lane, berth: Berth) -> None:
-        attempt = lane.due.popleft()
-        if berth.index:
-            attempt = replace(attempt, endpoint=berth.index)
+        attempt = lane.next_for(berth)
         ticket = Ticket(attempt, lane, berth.limiter.admit(), berth)
         self.bounds.start(ticket)
         self.slots.take()
@@ -256,43 +238,7 @@ class Dispatcher:
         self._started.append((ticket, change, self._writer.submit(change)))
         self._news.set()
 
-    def _settlement(self, ticket: Ticket, outcome: Outcome) -> Settlement:
-        lane, attempt, now = ticket.lane, ticket.attempt, self._clock.monotonic()
-        self.bounds.settled(ticket, outcome, now)
-        lesson = ticket.learn(outcome, is_suspect=self._judge.is_suspect(attempt))
-        if lesson.excused and ticket.berth.is_down and lane.has_another(ticket.berth):
-            lesson = lesson._replace(retry_at=now)  # another endpoint takes it at once
-            lane.failed_in_vain(attempt)
-        outcome, decision = self._judge.judge(attempt, outcome, now, lesson, alone=lane.is_alone)
-        ticket.berth.settled(lane.name, is_answer=isinstance(outcome, Success), now=now)
-        if isinstance(decision, Halt):
-            decision = self.endings.halted(ticket, outcome, decision, now)
-        lane.reconsider()
-        not_before = utc_stamp(self._clock, decision.at) if isinstance(decision, Retry) else None
-        at = stamp(self._clock.utc_now())
-        return Settlement(attempt, outcome, decision, at, not_before, self._tariff.bill(attempt, outcome, at))
-
-    async def _settle_unstorable(self, settlement: Settlement, endpoint: str | None) -> Settlement:
-        """Settle an answer that SQLite refuses as a failure that says so; the attempt stays on record as paid."""
-        failure = Failure(ErrorClass.BAD_RESPONSE, "The answer could not be written to the store.", possibly_paid=True)
-        settlement = replace(settlement, outcome=failure, decision=Fail(), not_before=None)
-        change = Settled(settlement, endpoint)
-        await self._writer.submit(change).committed(change)
-        return settlement
-
-    def _finish(self, ticket: Ticket, settlement: Settlement) -> None:
-        self._conclude(ticket.lane, settlement)
-        self._let_go(ticket)
-
     def _let_go(self, ticket: Ticket) -> None:
         ticket.berth.in_flight -= 1
         ticket.berth.standing.in_flight -= 1
         self.slots.give()
-
-    def _conclude(self, lane: Lane, settlement: Settlement) -> None:
-        self.counts.add(settlement)
-        self.endings.mind_failures(self.counts)
-        decision = settlement.decision
-        lane.settled(settlement.attempt, decision if isinstance(decision, Retry) else None)
-        if not isinstance(decision, Retry | Halt):
-            self._audience.final(settlement.attempt.seq)

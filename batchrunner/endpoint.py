@@ -124,7 +124,7 @@ async def opened(
 
 
 async def _open(stack: contextlib.AsyncExitStack, endpoint: Endpoint, concurrency: int) -> tuple[Senders, Reached, str]:
-    from batchrunner.api.endpoint import is_official
+    from batchrunner.api.identity import is_official
 
     base_url, credential = endpoint.base_url, credential_of(endpoint)
     if endpoint.simulator is not None:

@@ -10,7 +10,7 @@ class Exit(IntEnum):
     SOME_FAILED = 1  #: Finished, but some requests failed.
     USAGE = 2  #: Usage or input is wrong; nothing was sent.
     HALTED = 3  #: Key, permission, model or billing: the run was stopped, requests stay pending.
-    LIMIT = 4  #: A limit of the user's own was reached (cost, time, failures, outage).
+    LIMIT = 4  #: A limit of the user's own was reached (cost, time, failures, outage, memory).
     STORE = 5  #: The store is locked or unusable.
     BUG = 70  #: Our mistake.
     INTERRUPTED = 130  #: Ctrl-C; resumable.
@@ -44,6 +44,12 @@ class HaltError(BatchrunnerError):
 
     exit_code = Exit.HALTED
     report: object = None  #: How far the run came (a `Report`), if it had begun.
+
+
+class MemoryFullError(BatchrunnerError):
+    """Answers in flight need more memory than the process may use. What was saved is safe; fewer at once need less."""
+
+    exit_code = Exit.LIMIT
 
 
 class StoreError(BatchrunnerError):

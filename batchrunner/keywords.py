@@ -1,9 +1,10 @@
 """The keywords of `run`, `run_sync` and `stream`, and what they take."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
+from batchrunner.policy.projection import Projection
 from batchrunner.progress import Reporter
 from batchrunner.settings import Limits
 from batchrunner.spool import Lines
@@ -53,8 +54,12 @@ class Options(TypedDict, total=False):
     schema: Mapping[str, Any] | str | os.PathLike[str] | None  #: JSON schema, or its file, that every answer must fit.
     retries: Mapping[str, int] | None  #: Further attempts by error class: `{"server": 10, "timeout": 1}`.
     rules: Mapping[str, Mapping[str, Any]] | None  #: Changes of rules: `{"server": {"attempts": 10, "cap_s": 120}}`.
+    pilot: int | None  #: Send so many requests drawn by chance first, and the rest only if `go_on` says so.
+    go_on: bool | Callable[[Projection], bool] | None  #: After the pilot. Default: stop there (exit code 4).
     max_cost: float | str | None  #: US dollars that all runs of the store together may cost.
     max_duration: float | str | None  #: How long this run may take: seconds, or `"6h"`.
+    prime: bool | None  #: Of requests that share a prefix marked for the prompt cache send one first. Default: True.
+    dedupe: bool | None  #: Send identical requests once; the others get a copy of the answer.
     halt: int | str | None  #: Stop at so many failed requests, or `"5%"` of the finished ones.
     fail_on: str | None  #: When failures make the exit code 1: `"any"` (default), `"none"`, above `"1%"`.
     timeout_s: float | None  #: Deadline of one call. Default: from its `max_tokens`.

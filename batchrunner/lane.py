@@ -1,8 +1,9 @@
 """One lane as the dispatcher sees it: what it was given from the queue, and what it has in hand."""
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import anyio
@@ -11,9 +12,12 @@ from batchrunner.clock import Clock, stamp
 from batchrunner.failpoints import Point, reach
 from batchrunner.limiter import Admission, Limiter
 from batchrunner.model import Attempt, Outcome, Retry
+from batchrunner.parking import Parking
+from batchrunner.policy.courses import Courses
 from batchrunner.policy.failover import Standing, choose
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Lesson
+from batchrunner.policy.priming import Priming
 from batchrunner.settings import Limits
 from batchrunner.store.queue import Claim, Claimed
 
@@ -33,6 +37,7 @@ class Berth:
     limiter: Limiter
     limits: Limits = field(default_factory=Limits)  #: The endpoint's own.
     in_flight: int = 0  #: Attempts of the lane that hold a slot there.
+    priming: Priming = field(default_factory=Priming)  #: Of the endpoint's prompt cache.
 
     @property
     def is_down(self) -> bool:
@@ -57,11 +62,11 @@ class Lane:
     retrying: int = 0  #: Requests that this run put back and has not claimed again yet.
     is_through: bool = False  #: Everything of it is final.
     berth: Berth = field(init=False)  #: In use.
+    parking: Parking = field(init=False)  #: What waits for the prompt cache.
     _turning: anyio.CancelScope | None = None  # of a wait for the berth in use
     _in_vain: set[int] = field(default_factory=set)  # seq of what an endpoint that is down has failed
     _in_hand: set[int] = field(default_factory=set)  # seq of what is due here, starting, or in flight
-    _after: int = 0
-    _fresh: bool = True
+    _courses: Courses = field(default_factory=Courses)
     _behind: int = 0  # fresh requests in `due` when the retries before them were claimed
     _next_due_at: float | None = None
     _woken: anyio.Event = field(default_factory=anyio.Event)
@@ -69,6 +74,7 @@ class Lane:
     def __post_init__(self) -> None:
         self.berths = self.berths or [Berth(0, Standing(), self.limiter)]
         self.berth = self.berths[0]
+        self.parking = Parking(self.clock, self.berth.priming)
 
     @property
     def in_flight(self) -> int:
@@ -90,7 +96,9 @@ class Lane:
     def turn(self) -> Berth:
         """Turn to the endpoint to be used now, and return it."""
         if len(self.berths) > 1:
-            self.berth = self._choice()
+            if (chosen := self._choice()) is not self.berth:
+                self.parking.turn(chosen.priming)
+            self.berth = chosen
             self.limiter = self.berth.limiter
             requests = self.limiter.flow.requests
             if self.berth.index and not requests.sends and not self.berth.in_flight:
@@ -100,10 +108,10 @@ class Lane:
     async def ready(self) -> bool:
         """Wait until the next attempt may start at the endpoint in use; False: look for another one first."""
         if len(self.berths) == 1:
-            await self.limiter.ready(self.due[0])
+            await self.limiter.ready(self.due[0], self.parking.kept_chars(self.due[0]))
             return True
         with anyio.CancelScope() as self._turning:
-            await self.limiter.ready(self.due[0])
+            await self.limiter.ready(self.due[0], self.parking.kept_chars(self.due[0]))
         is_ready = not self._turning.cancelled_caught
         self._turning = None
         return is_ready
@@ -133,10 +141,13 @@ class Lane:
     async def fill(self, read: ReadQueue) -> bool:
         """Wait until something is due; False when the lane has come to its end."""
         while True:
+            if self.parking.count:
+                self._release()
             if self._wants_more():
                 await self._claim(read)
             elif self.due:
-                return True
+                if self.due[0].prefix is None or not self.parking.parks(self.due):
+                    return True
             elif self._next_due_at is None and not self._in_hand:
                 return False
             else:
@@ -150,12 +161,14 @@ class Lane:
     @property
     def has_more(self) -> bool:
         """Whether it may have something more to send, now or later."""
-        return bool(self.due) or (not self.has_ended and (self._fresh or self._next_due_at is not None))
+        if self.due or self.parking.count:
+            return True
+        return not self.has_ended and (self._courses.more or self._next_due_at is not None)
 
     @property
     def is_alone(self) -> bool:
         """Whether one request in hand is all that the lane has left."""
-        return len(self._in_hand) == 1 and not self._fresh and self._next_due_at is None
+        return len(self._in_hand) == 1 and not self._courses.more and self._next_due_at is None
 
     def settled(self, attempt: Attempt, retry: Retry | None) -> None:
         """An attempt of this lane is over and committed; *retry* says when its request is due again."""
@@ -171,19 +184,24 @@ class Lane:
         if len(self.due) > self._behind:
             return False  # retries stand first: while there are any, further ones can wait in the store
         retry_due = self._next_due_at is not None and self._next_due_at <= self.clock.monotonic()
-        return retry_due or (self._fresh and not self.due)
+        return retry_due or (not self.due and self._has_fresh())
+
+    def _has_fresh(self) -> bool:
+        courses = self._courses
+        return courses.plain or courses.next(self.parking.held_by, self.parking.count) is not None
 
     async def _claim(self, read: ReadQueue) -> None:
         now = stamp(self.clock.utc_now())
         # When only retries are wanted, fresh ones wait behind what the lane still holds.
-        fresh = self._fresh and not self.due
+        fresh = not self.due and self._has_fresh()
+        span = self._courses.next(self.parking.held_by, self.parking.count) if fresh else None
         # The read knows nothing of what is settled while it is on its way: that is noted beside its answer.
         self._next_due_at = None
-        claimed = await read(Claim(self.name, self._after, now, frozenset(self._in_hand), fresh))
+        claimed = await read(Claim(self.name, self._courses.after, now, frozenset(self._in_hand), fresh, span=span))
         self._in_hand.update(attempt.seq for attempt in claimed.attempts)
         self.retrying = max(0, self.retrying - sum(attempt.number > 1 for attempt in claimed.attempts))
         if fresh:
-            self._after, self._fresh = claimed.after, claimed.fresh
+            self._courses.took(span, claimed.after, claimed.path, more=claimed.fresh)
             self._behind = len(claimed.attempts) - claimed.retries
             self.due.extend(claimed.attempts)
         else:
@@ -197,18 +215,42 @@ class Lane:
 
     async def _wait(self) -> None:
         self._woken = anyio.Event()
-        if self._next_due_at is None:
+        until = min(self.parking.until, math.inf if self._next_due_at is None else self._next_due_at)
+        if until == math.inf:
             await self._woken.wait()
             return
         holdups = self.limiter.holdups
-        holdups.begin(self.clock.monotonic(), Reason.RETRIES)
+        holdups.begin(self.clock.monotonic(), Reason.CACHE if self.parking.count else Reason.RETRIES)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._wake_at, self._next_due_at)
+                group.start_soon(self._wake_at, until)
                 await self._woken.wait()
                 group.cancel_scope.cancel()
         finally:
             holdups.end(self.clock.monotonic())
+
+    def next_for(self, berth: Berth) -> Attempt:
+        """Take the next attempt, which starts at *berth*."""
+        attempt = self.due.popleft()
+        if berth.index:
+            attempt = replace(attempt, endpoint=berth.index)
+        return attempt if attempt.prefix is None else self.parking.leading(attempt, self.due)
+
+    def begun(self, attempt: Attempt, berth: Berth) -> None:
+        """The answer to *attempt* begins to arrive: the prompt cache has its prefix."""
+        if self.parking.begun(attempt, berth.priming):
+            self._woken.set()
+
+    def over(self, attempt: Attempt, berth: Berth, outcome: Outcome) -> None:
+        """*attempt*, which has a prefix, has come to *outcome*."""
+        if self.parking.over(attempt, berth.priming, outcome):
+            self._woken.set()
+
+    def _release(self) -> None:
+        """Let those that need not wait for the prompt cache any more be next."""
+        freed = self.parking.release()
+        self.due.extendleft(reversed(freed))
+        self._behind += len(freed)  # they are no retries
 
     async def _wake_at(self, instant: float) -> None:
         await self.clock.sleep_until(instant)
@@ -243,6 +285,12 @@ class Ticket:
         self.admission.mark_sent()
         reach(Point.AFTER_SEND)
 
+    def mark_begun(self) -> None:
+        """The answer begins to arrive."""
+        self.lane.begun(self.attempt, self.berth)
+
     def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
         """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""
+        if self.attempt.prefix is not None:
+            self.lane.over(self.attempt, self.berth, outcome)
         return self.admission.learn(self.attempt, outcome, self.berth.in_flight, is_suspect=is_suspect)

@@ -92,12 +92,15 @@ class Limiter:
         """Return why *attempt* can never be admitted; None if it can."""
         return self.flow.impossible(attempt)
 
-    async def ready(self, attempt: Attempt) -> None:
-        """Wait until *attempt* may start; `admit` may follow at once. One caller at a time: the lane's task."""
+    async def ready(self, attempt: Attempt, kept_chars: int = 0) -> None:
+        """Wait until *attempt* may start; `admit` may follow at once. One caller at a time: the lane's task.
+
+        *kept_chars*: so much of it the prompt cache delivers.
+        """
         self.flow.look(self._clock.monotonic())
         try:
             while True:
-                self._place = self.flow.place_for(attempt)
+                self._place = self.flow.place_for(attempt, kept_chars)
                 await self._wait_for_permit(self._place)
                 rate, reason = self.flow.requests.pace(self._clock.monotonic())
                 if self._paced or rate == math.inf:

@@ -85,6 +85,7 @@ class Request(NamedTuple):
     timeout_s: float | None = None  #: Total deadline of an attempt, if the line sets one.
     metadata: str | None = None  #: JSON object text; comes back in the export.
     fault: str | None = None  #: Why the line can never be sent; its params mean nothing then.
+    prefix: str | None = None  #: Which beginnings of it the prompt cache is to keep: `prefixes.path_of`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,9 @@ class Attempt:
     stream: bool = False  #: To be sent as a stream.
     timeout_s: float | None = None  #: Total deadline in seconds; None: computed from `max_tokens`.
     failures: Mapping[ErrorClass, int] = field(default_factory=dict)  #: Earlier failures that count, by class.
+    prefix: str | None = None  #: Which beginnings of it the prompt cache is to keep: `prefixes.path_of`.
+    answers_others: bool = False  #: Identical requests share its answer.
+    leads: bool = False  #: Others wait until its answer has begun.
     endpoint: int = 0  #: Which of the run's endpoints it goes to, from 0; set when it is admitted.
 
 

@@ -1,20 +1,36 @@
 """What a run is asked to do, how it ended, and both in words."""
 
 import shlex
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batchrunner.advice import export_command
+from batchrunner.cache_words import cache_told
 from batchrunner.counts import Counts
 from batchrunner.endpoint_words import endpoint_told
 from batchrunner.errors import Exit
 from batchrunner.loading import Source
+from batchrunner.policy.projection import Projection
 from batchrunner.policy.sampling import Sampling
+from batchrunner.screen import usd
 from batchrunner.settings import RunSettings
 from batchrunner.store.files import store_path
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import Selection, Totals
+from batchrunner.store.sharing import Paired
+
+#: Returns when the user wants the run to stop.
+Wished = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """A sample that is sent first, to see what the whole will cost and how much of it fails."""
+
+    size: int  #: Requests, drawn by chance.
+    agrees: Callable[[Projection, Wished], Awaitable[bool]]  #: Whether to send the rest.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +42,7 @@ class Job:
     on_change: str | None = None  #: keep, rerun, or None to stop at changed requests.
     put_back: Selection | None = None  #: Failed requests to make pending again first (`retry`).
     durability: str = "full"
+    pilot: Pilot | None = None  #: Send a sample first, and ask whether to go on.
 
 
 @dataclass(slots=True)
@@ -36,6 +53,7 @@ class Report:
     reason: str | None = None
     steps: tuple[str, ...] = ()  #: Of a halt: what to try, in order.
     exit_code: Exit = Exit.OK
+    paired: Paired = field(default_factory=Paired)  #: Identical requests (`--dedupe`).
     put_back: int = 0  #: Failed requests made pending again.
     imported: Imported | None = None  #: None: the job file was as the store knew it.
     counts: Counts = field(default_factory=Counts)
@@ -46,6 +64,7 @@ class Report:
     unfit: dict[str, int] = field(default_factory=dict)  #: Requests that cannot go by batches, by why.
     seconds: float = 0.0
     simulated: bool = False
+    projection: Projection | None = None  #: After a pilot: what the rest will come to.
 
     def as_record(self) -> dict[str, Any]:
         """Return what machines want to know: plain JSON values."""
@@ -64,11 +83,19 @@ class Report:
             "rate_limited": self.counts.refused,
             "input_tokens": self.counts.input_tokens,
             "output_tokens": self.counts.output_tokens,
+            "cache_read_tokens": self.counts.cache_read_tokens,
+            "cache_write_tokens": self.counts.cache_write_tokens,
+            "deduplicated": self.counts.followed + self.paired.answered,
+            "cost_usd": self.counts.cost_usd,
+            "unpriced_answers": self.counts.unpriced,
+            "possibly_billed_attempts": self.counts.possibly_billed,
+            "possibly_billed_usd": self.counts.possible_usd,
             "failures": dict(self.counts.failures),
             "waits": self.waits,
             "endpoints": self.endpoints,
             "at_api": self.at_api,
             "unfit_for_batches": self.unfit,
+            "projection": self.projection.as_record() if self.projection is not None else None,
         }
 
 
@@ -94,7 +121,7 @@ def banner(
             if report.put_back == 1
             else f"{report.put_back:,} failed requests are tried again"
         )
-    return "\n".join(lines + _imported(report.imported))
+    return "\n".join(lines + _paired(report.paired) + _imported(report.imported))
 
 
 def _choice(sampling: Sampling) -> str:
@@ -106,6 +133,15 @@ def _choice(sampling: Sampling) -> str:
     if sampling.shuffle:
         only.append(f"in an order drawn by chance (--seed {sampling.seed})")
     return "; ".join(only)
+
+
+def _paired(paired: Paired) -> list[str]:
+    lines = []
+    if paired.waiting:
+        lines.append(f"identical to another request, whose answer they get (--dedupe): {paired.waiting:,}")
+    if paired.answered:
+        lines.append(f"identical to a request that was answered before, and done with its answer: {paired.answered:,}")
+    return lines
 
 
 def _imported(imported: Imported | None) -> list[str]:
@@ -139,10 +175,15 @@ def closing(report: Report, name: str) -> str:
             f"this run: {counts.sent:,} call{'' if counts.sent == 1 else 's'}, {counts.retries:,} to be repeated{refused}; "
             f"{counts.input_tokens:,} input and {counts.output_tokens:,} output tokens"
         )
+        if counts.cache_read_tokens or counts.cache_write_tokens:
+            lines.append(cache_told(counts.cache_read_tokens, counts.cache_write_tokens))
+        lines.append(_cost(report))
     elif report.imported is not None and not report.imported.requests:
         lines.append(f"{name} holds no requests")
     elif not totals.pending and report.ending == "finished":
         lines.append("nothing was left to send")
+    if shared := counts.followed + report.paired.answered:
+        lines.append(f"not sent, as an identical request has the answer (--dedupe): {shared:,}")
     if report.totals.pending:
         lines += [f"not sent, as batches cannot take it: {n:,} ({why})" for why, n in report.unfit.items()]
     if report.at_api.get("batches"):
@@ -157,6 +198,26 @@ def at_api_told(batches: int, requests: int, name: str) -> str:
         f"{they[1]} on at the API, with {requests:,} requests; `batchrunner resume {job}` collects {they[0]}, "
         f"`batchrunner batches {job} --cancel` cancels {they[0]}"
     )
+
+
+def _cost(report: Report) -> str:
+    """Return what this run has cost, and what the rest will at that rate."""
+    counts, totals = report.counts, report.totals
+    final = counts.succeeded + counts.failed
+    priced = counts.cost_usd > 0 or not counts.unpriced
+    parts = [usd(counts.cost_usd) if priced else "unknown, for want of a price"]
+    if counts.unpriced and priced:
+        parts.append(f"{counts.unpriced:,} answers have no known price")
+    if counts.possibly_billed:
+        parts.append(
+            f"at most {usd(counts.possible_usd)} more for {counts.possibly_billed:,} calls that may have been billed"
+        )
+    if counts.saved_usd:
+        parts.append(f"{usd(counts.saved_usd)} saved by caching and batches")
+    if totals.pending and final and priced:
+        parts.append(f"about {usd(counts.cost_usd / final * totals.pending)} for the {totals.pending:,} pending")
+    simulated = " (simulated: nothing was paid)" if report.simulated else ""
+    return f"cost{simulated}: {'; '.join(parts)}"
 
 
 def _next(report: Report, name: str) -> list[str]:

@@ -11,7 +11,7 @@ from batchrunner.assembly import Means
 from batchrunner.audience import Audience, Nobody
 from batchrunner.clock import Clock, SystemClock
 from batchrunner.endpoint import Endpoint
-from batchrunner.errors import BatchrunnerError, StoreError
+from batchrunner.errors import BatchrunnerError, MemoryFullError, StoreError
 from batchrunner.progress import Reporter
 from batchrunner.report import Job, Report
 from batchrunner.session import Session
@@ -49,10 +49,15 @@ async def run(
             report = await session.run()
         except* BatchrunnerError as errors:
             error = _first(errors)
-        except* sqlite3.Error as errors:
+        except* (sqlite3.Error, UnicodeDecodeError) as errors:  # the second: a damaged text in a damaged store
             cause = _first(errors)
             error = StoreError(damaged(job.store, cause))
             error.__cause__ = cause
+        except* MemoryError:
+            error = MemoryFullError(
+                f"The memory that this process may use is full. What was saved is in {job.store}, and the same command goes "
+                "on; fewer calls in flight (-j) need less memory."
+            )
         group.cancel_scope.cancel()
     if error is not None:
         raise error

@@ -1,5 +1,6 @@
 """What a terminal shows. Text of others (answers, ids, messages, paths) reaches it through here, without its tricks."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
 
@@ -100,6 +101,18 @@ def short(number: float) -> str:
         if number >= 10 * unit or (number >= unit and number % unit == 0):
             return f"{round(number / unit, 1):g}{name}"
     return f"{number:,.0f}"
+
+
+def usd(amount: float) -> str:
+    """Return an amount of US dollars for people: `$1,234.50`, `$0.0312`, `$0.0000042`, `-$0.20`; at least two figures."""
+    size = abs(amount)
+    if size >= 1 or not size:
+        said = f"{size:,.2f}"
+    else:
+        places = 4 if size >= 0.01 else 1 - math.floor(math.log10(size))
+        head, _, tail = f"{size:.{places}f}".partition(".")
+        said = f"{head}.{tail.rstrip('0') if size >= 0.01 else tail:0<2}"
+    return f"-${said}" if amount < 0 else f"${said}"
 
 
 def count(number: int) -> str:

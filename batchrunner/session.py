@@ -3,7 +3,8 @@
 import contextlib
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from anyio import to_thread
@@ -13,10 +14,12 @@ from batchrunner.clock import stamp
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.loading import Interrupted, Watcher, load
+from batchrunner.piloting import projected, projection_told
 from batchrunner.policy.routing import Route
 from batchrunner.progress import Reporter
-from batchrunner.report import Job, Report
+from batchrunner.report import Job, Pilot, Report
 from batchrunner.retuning import Listener
+from batchrunner.settings import RunSettings
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
 from batchrunner.store.adoption import adopt_found
@@ -28,6 +31,8 @@ from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
+from batchrunner.store.sharing import pair_up, unpair
+from batchrunner.store.spending import probably_spent_usd
 
 
 @dataclass(slots=True)
@@ -93,25 +98,61 @@ class Session:
         if self._job.put_back is not None:
             self._report.put_back = put_back(conn, self._job.put_back, at=stamp(self._means.clock.utc_now()))
 
+    def _pair(self, conn: sqlite3.Connection, settings: RunSettings, last_line: int) -> None:
+        """Let identical requests share an answer, if the user wants that; of a few that were picked each is sent."""
+        if settings.sharing.dedupe and not settings.sampling.picks:
+            at = stamp(self._means.clock.utc_now())
+            self._report.paired = pair_up(conn, last_line=last_line, at=at)
+        else:
+            unpair(conn)
+
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
-        place = Place(self._job.store)
+        with Place(self._job.store) as place:
+            if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
+                await self._send(self._means, conn, listener, place)
+
+    async def _send(self, means: Means, conn: sqlite3.Connection, listener: Listener, place: Place) -> None:
         with contextlib.closing(open_reader(self._job.store)) as reading:
-            settings = self._means.settings
-            choosing = partial(
-                Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling
-            )
-            queue = await to_thread.run_sync(choosing)
+            queue = await _queue(reading, means.settings)
+            await to_thread.run_sync(self._pair, conn, means.settings, queue.last_line)
             route = self._route(conn)
             if queue.model_classes() and queue.totals().pending:
-                rest = await self._by_batches(conn, reading, queue, place, route)
+                rest = await self._by_batches(means, (conn, reading), queue, place, route)
                 if rest and queue.totals().pending:
-                    shift = Shift(*self._parts(), place)
+                    shift = Shift(*self._parts(means), place)
                     await shift.work(conn, queue, listener)
-            place.check()
+            place.conclude(conn)
             self._report.totals = queue.totals()
 
-    def _parts(self) -> tuple[Job, Means, Sequence[Endpoint], Reporter, Stopper, Report]:
-        return self._job, self._means, self._endpoints, self._reporter, self._stopper, self._report
+    async def _is_well_piloted(self, pilot: Pilot, conn: sqlite3.Connection, listener: Listener, place: Place) -> bool:
+        """Send the sample, and return whether to send the rest; if not, the report says why."""
+        settings = self._means.settings
+        sample = min(pilot.size, settings.sampling.sample or pilot.size)
+        means = copy(self._means)
+        means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample))
+        await self._send(means, conn, listener, place)
+        with contextlib.closing(open_reader(self._job.store)) as reading:
+            self._report.totals = (await _queue(reading, settings)).totals()
+            if self._report.ending != "finished":
+                return False
+            if not self._report.totals.pending:
+                return True
+            projection = await to_thread.run_sync(projected, reading, means.settings, settings)
+        self._report.projection = projection
+        cap = settings.caps.max_cost_usd
+        left_usd = None if cap is None else max(0.0, cap - probably_spent_usd(conn))
+        self._reporter.note(projection_told(projection, left_usd))
+        if await pilot.agrees(projection, self._stopper.wished):
+            return True
+        if self._stopper.stopped():
+            self._report.ending = "interrupted"
+        else:
+            self._report.ending = "stopped"
+            self._report.reason = "The pilot is over (--pilot). The same command with -y sends the rest."
+        return False
+
+    def _parts(self, means: Means) -> tuple[Job, Means, Sequence[Endpoint], Reporter, Stopper, Report]:
+        return self._job, means, self._endpoints, self._reporter, self._stopper, self._report
 
     def _route(self, conn: sqlite3.Connection) -> Route:
         """Return the way this run takes; raises `UsageError` where it would pay twice."""
@@ -128,7 +169,12 @@ class Session:
         return Route.BATCHES if batches and routing.moves else routing.route
 
     async def _by_batches(
-        self, conn: sqlite3.Connection, reading: sqlite3.Connection, queue: Queue, place: Place, route: Route
+        self,
+        means: Means,
+        conns: tuple[sqlite3.Connection, sqlite3.Connection],
+        queue: Queue,
+        place: Place,
+        route: Route,
     ) -> bool:
         """Work by batches if that is the *route*; return whether live calls have their turn then."""
         if route is Route.LIVE:
@@ -137,8 +183,8 @@ class Session:
 
         routing = self._means.settings.routing
         is_moving_out = routing.moves and routing.route is Route.LIVE
-        shift = BatchShift(*self._parts(), place, cancels=is_moving_out)
-        await shift.by_batches(conn, reading, queue)
+        shift = BatchShift(*self._parts(means), place, cancels=is_moving_out)
+        await shift.by_batches(*conns, queue)
         goes_on = is_moving_out or routing.then_live or shift.is_out_of_time
         return goes_on and self._report.ending == "finished"
 
@@ -163,3 +209,8 @@ class Session:
         self._report.reason = "The job file was not read to its end; nothing was sent."
         self._report.exit_code = self._stopper.code or Exit.INTERRUPTED
         return self._report
+
+
+async def _queue(reading: sqlite3.Connection, settings: RunSettings) -> Queue:
+    choosing = partial(Queue, reading, first=settings.first, timeout_s=settings.timeout_s, sampling=settings.sampling)
+    return await to_thread.run_sync(choosing)

@@ -15,6 +15,7 @@ from batchrunner.policy.caps import Caps
 from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
 from batchrunner.policy.routing import Routing
 from batchrunner.policy.sampling import Sampling
+from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.policy.window import Rate
 
@@ -125,6 +126,7 @@ class RunSettings:
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
     caps: Caps = field(default_factory=Caps)  #: Money and time.
     routing: Routing = field(default_factory=Routing)  #: Live, or by batches.
+    sharing: Sharing = field(default_factory=Sharing)  #: What is made of requests that have something in common.
 
     def as_record(self) -> dict[str, Any]:
         """Return what the store keeps of them: plain JSON values."""
@@ -147,6 +149,8 @@ class RunSettings:
             "max_cost": self.caps.max_cost_usd,
             "max_duration": self.caps.max_duration_s,
             **self.routing.as_record(),
+            "prime": self.sharing.prime,
+            "dedupe": self.sharing.dedupe,
         }
 
 

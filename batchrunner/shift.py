@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 
 from batchrunner import __version__
-from batchrunner.assembly import Means, assemble, sends_before
+from batchrunner.assembly import Means, assemble, sends_before, till_for
 from batchrunner.clock import stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.endpoint import Endpoint, Way, check_unchanged, opened
@@ -31,7 +31,7 @@ from batchrunner.store.place import Place, concerns
 from batchrunner.store.queue import Queue
 from batchrunner.store.rescue import Rescue
 from batchrunner.store.selection import Totals, totals
-from batchrunner.store.spending import spent_usd
+from batchrunner.store.spending import probably_spent_usd
 from batchrunner.store.writer import Writer
 
 #: No rule makes a request wait for longer, so a retry found due later than this was stamped by another wall clock.
@@ -58,23 +58,20 @@ class Shift:
             check_unchanged(last_endpoints(conn), way, self._endpoints, self._job.store)
             sent_before = await to_thread.run_sync(sends_before, conn, self._means.settings, self._means.clock)
             await to_thread.run_sync(load_prices)
+            till = await to_thread.run_sync(till_for, self._means, way, queue, probably_spent_usd(conn))
             run_id = self._begin(conn, way.record)
             self._means.audience.began(run_id)
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), addresses(way))
             )
+            if till is not None:
+                self._reporter.note(till.words(way.connections))
             for concern in concerns(self._job.store, before.pending):
                 self._reporter.note(concern)
             writer = self._writer(conn, run_id)
             async with writer.running():
                 dispatcher = assemble(
-                    self._means,
-                    way,
-                    queue,
-                    writer,
-                    run_id=run_id,
-                    sent_before=sent_before,
-                    spent_usd=spent_usd(conn),
+                    self._means, way, queue, writer, run_id=run_id, sent_before=sent_before, till=till
                 )
                 keeper = self._keeper(dispatcher, writer, run_id, way)
                 listener.sending(Sending(dispatcher, writer, run_id, limits))
@@ -158,7 +155,8 @@ class Shift:
 
     def _end(self, dispatcher: Dispatcher, writer: Writer, run_id: int, keeper: Keeper, before: Totals) -> None:
         report = self._report
-        report.counts = dispatcher.counts.plus(report.counts)
+        counts = dispatcher.counts
+        report.counts = report.counts.plus(counts)
         report.endpoints = dispatcher.endpoints_record()
         now = self._means.clock.monotonic()
         report.waits = waits_told(dispatcher.lanes, now, now - keeper.began_at)
@@ -171,7 +169,7 @@ class Shift:
             report.ending, report.reason = "interrupted", self._stopper.reason
         elif dispatcher.endings.given_up:
             report.ending, report.reason = "stopped", dispatcher.endings.given_up[0]
-        elif dispatcher.endings.ran_out is not None and before.pending > report.counts.succeeded + report.counts.failed:
+        elif dispatcher.endings.ran_out is not None and before.pending > counts.succeeded + counts.failed:
             report.ending, report.reason = "stopped", dispatcher.endings.ran_out
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 

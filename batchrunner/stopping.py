@@ -24,11 +24,18 @@ class Stopper:
         self._leaving: Callable[[], str] | None = None
         self.wishes = 0
         self.code: Exit | None = None  #: Of the first signal.
+        self._wished: anyio.Event | None = None  # set at the first wish, if somebody waits for it
         self.reason: str | None = None  #: Why, where the first wish was no signal.
 
     def stopped(self) -> bool:
         """Whether the user wants the run to stop."""
         return self.wishes > 0
+
+    async def wished(self) -> None:
+        """Wait until the user wants the run to stop."""
+        if not self.stopped():
+            self._wished = self._wished or anyio.Event()
+            await self._wished.wait()
 
     def watch_over(
         self, work: anyio.CancelScope, drain: Callable[[float], int], leaving: Callable[[], str] | None = None
@@ -57,6 +64,8 @@ class Stopper:
         if number == signal.SIGHUP and self.stopped():
             return  # a terminal that closes hangs up more than once, the kernel and then the shell: nobody insists
         self.wishes += 1
+        if self._wished is not None:
+            self._wished.set()
         if self.code is None:
             self.code = Exit.INTERRUPTED if number == signal.SIGINT else Exit.TERMINATED
         if self.wishes == 1:

@@ -72,7 +72,7 @@ class Stream:
                         async for result in _earlier(store, buffer.run_id):
                             yield result
                     while seqs := await buffer.take(_PAGE):
-                        for result in await to_thread.run_sync(store.settled, seqs):
+                        async for result in _settled(store, seqs):
                             yield result
             await work
         except asyncio.CancelledError:
@@ -91,6 +91,13 @@ class Stream:
 
     def _known(self, store: Path, stopper: Stopper) -> None:
         self._store, self._stopper = store, stopper
+
+
+async def _settled(store: Store, seqs: list[int]) -> AsyncIterator[Result]:
+    while results := await to_thread.run_sync(store.settled, seqs):
+        for result in results:
+            yield result
+        del seqs[: len(results)]
 
 
 async def _earlier(store: Store, run_id: int | None) -> AsyncIterator[Result]:

@@ -3,10 +3,17 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from batchrunner.errors import UsageError
 from batchrunner.lane import Ticket
-from batchrunner.model import Attempt, Failure, Outcome, Success
+from batchrunner.model import Attempt, Bill, Outcome, Success
 from batchrunner.policy.purse import Purse
 from batchrunner.prices.fare import Fare, Fares
+from batchrunner.screen import usd
+
+_UNKNOWN = (
+    "No price is known for what {} asks for (its model, speed or place), so --max-cost cannot be kept. Give prices in your "
+    "configuration (docs/cost.md), or leave out --max-cost."
+)
 
 
 class Refusal(NamedTuple):
@@ -25,6 +32,23 @@ class Till:
         self._fares = fares
         self._asked: tuple[Attempt, int] | None = None  # the attempt that was asked about last, for which endpoint
         self._fare: Fare | None = None
+        self._worst_usd = 0.0
+
+    def preview(self, attempt: Attempt) -> None:
+        """Look at an *attempt* that is going to be one of the first; raises `UsageError` if its price is not known."""
+        if (fare := self._fares[0].of(attempt)) is None:
+            raise UsageError(_UNKNOWN.format(attempt.custom_id))
+        self._worst_usd = max(self._worst_usd, fare.worst_usd)
+
+    def words(self, slots: int) -> str:
+        """Return what is said of the cap before anything is sent; *slots*: calls in flight at most."""
+        purse = self._purse
+        spent = f", {usd(purse.spent_usd)} of it spent" if purse.spent_usd else ""
+        return (
+            f"at most {usd(purse.cap_usd)} (--max-cost){spent}; answers in flight are always collected, so it may be "
+            f"exceeded by less than {usd(self._worst_usd)} (an answer as long as max_tokens) for each of up to {slots:,} "
+            "calls in flight"
+        )
 
     def refusal(self, attempt: Attempt, endpoint: int) -> Refusal | None:
         """Return why *attempt* may not go to *endpoint* now; None: it may, and `start` is to follow."""
@@ -32,18 +56,14 @@ class Till:
             self._asked, self._fare = (attempt, endpoint), self._fares[endpoint].of(attempt)
         purse, fare = self._purse, self._fare
         if fare is None:
-            return Refusal(
-                f"No price is known for what {attempt.custom_id} asks for (its model, speed or place), so --max-cost "
-                "cannot be kept. Give prices in your configuration (docs/cost.md), or leave out --max-cost.",
-                is_final=True,
-            )
+            return Refusal(_UNKNOWN.format(attempt.custom_id), is_final=True)
         if purse.fits(fare.likely_usd):
             return None
         # What it may cost is known better with every answer.
         self._asked = None
         return Refusal(
-            f"${purse.spent_usd:,.2f} of ${purse.cap_usd:,.2f} (--max-cost) is spent, and the next request may cost "
-            f"${fare.likely_usd:,.4f}. The same command with a higher --max-cost goes on.",
+            f"{usd(purse.spent_usd)} of {usd(purse.cap_usd)} (--max-cost) is spent, and the next request may cost "
+            f"{usd(fare.likely_usd)}. The same command with a higher --max-cost goes on.",
             is_final=purse.in_flight == 0,
         )
 
@@ -55,15 +75,12 @@ class Till:
         self._purse.hold(ticket.held_usd)
         self._asked = None
 
-    def settled(self, ticket: Ticket, outcome: Outcome) -> None:
-        """The attempt of *ticket* is over."""
+    def settled(self, ticket: Ticket, outcome: Outcome, bill: Bill) -> None:
+        """The attempt of *ticket* is over, and *bill* is what it cost."""
         answer = outcome if isinstance(outcome, Success) else outcome.answer
-        cost: float | None = 0.0
         if answer is not None:
-            cost = self._fares[ticket.berth.index].answered(ticket.attempt, answer.usage)
-        elif isinstance(outcome, Failure) and outcome.possibly_paid:
-            cost = None
-        self._purse.settle(ticket.held_usd, cost)
+            self._fares[ticket.berth.index].answered(ticket.attempt, answer.usage)
+        self._purse.settle(ticket.held_usd, bill.cost_usd)
 
     def given_back(self, ticket: Ticket) -> None:
         """The attempt of *ticket* never went out."""

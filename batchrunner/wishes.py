@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -17,10 +17,12 @@ from batchrunner.jobfile import Defaults, Format, Template
 from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
 from batchrunner.policy.caps import Caps, parse_duration, parse_usd
+from batchrunner.policy.projection import Projection
 from batchrunner.policy.routing import parse_routing
+from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
-from batchrunner.report import Job
+from batchrunner.report import Job, Pilot, Wished
 from batchrunner.ruling import read_schema
 from batchrunner.settings import (
     Limits,
@@ -35,8 +37,8 @@ from batchrunner.settings import (
     with_rules,
 )
 from batchrunner.spool import spooled
-from batchrunner.store.files import open_reader, store_path
-from batchrunner.store.history import latest_settings
+from batchrunner.store.files import store_path
+from batchrunner.store.read import Reader
 
 #: What an input is called that has no path.
 LABEL = "requests from Python"
@@ -47,6 +49,8 @@ _GOES_ON = (
     "itpm",
     "otpm",
     "burst",
+    "prime",
+    "dedupe",
     "concurrency",
     "max_outage_s",
     "rules",
@@ -88,7 +92,8 @@ async def planned(requests: Requests, options: Options) -> AsyncIterator[Plan]:
 
     def plan(path: Path | None, label: str | None = None) -> Plan:
         source = None if path is None else _source(path, label, defaults, options)
-        job = Job(store, source, options.get("on_change"), again, options.get("durability") or "full")
+        durability = options.get("durability") or "full"
+        job = Job(store, source, options.get("on_change"), again, durability, _pilot(options))
         return Plan(job, settings, endpoints, watching)
 
     if requests is None:
@@ -110,9 +115,9 @@ def _definition(requests: Requests) -> Definition | None:
 
 def _last(store: Path) -> dict[str, Any]:
     """Return the limits and rules of the latest run: whoever goes on with a store alone goes on as it went."""
-    with closing(open_reader(store)) as conn:
-        last = latest_settings(conn)
-    return {name: last[name] for name in _GOES_ON if last.get(name)}
+    with Reader(store) as reader:
+        last = reader.settings()
+    return {name: last[name] for name in _GOES_ON if last.get(name) or last.get(name) is False}
 
 
 def _store(requests: Requests, options: Options) -> Path:
@@ -187,6 +192,7 @@ def _settings(options: Options) -> RunSettings:
             parse_duration("max_duration", options.get("max_duration")),
         ),
         routing=parse_routing(options),
+        sharing=Sharing(options.get("prime") is not False, bool(options.get("dedupe"))),
     )
 
 
@@ -225,3 +231,17 @@ def _reporter(options: Options) -> Reporter:
         return reporter(kind)
     except KeyError:
         raise UsageError(f"progress={kind!r}: auto, bar, notebook, plain, json or none.") from None
+
+
+def _pilot(options: Options) -> Pilot | None:
+    """Return the pilot that is asked for; raises `UsageError`."""
+    size, go_on = options.get("pilot"), options.get("go_on")
+    if size is None:
+        return None
+    if type(size) is not int or size < 1:
+        raise UsageError(f"pilot must be a whole number from 1, not {size!r}.")
+
+    async def agrees(projection: Projection, _wished: Wished) -> bool:
+        return bool(go_on(projection) if callable(go_on) else go_on)
+
+    return Pilot(size, agrees)

@@ -48,11 +48,12 @@ def stay_on(core: int) -> None:
 
 
 @contextlib.contextmanager
-def answering(latency_s: float, *, limits: bool = False) -> Iterator[str]:
-    """Serve from another process while the block lasts; yields the address. *limits*: name some in the headers."""
+def answering(latency_s: float, core: int, *, limits: bool = False) -> Iterator[str]:
+    """Serve from a process on *core* while the block lasts; yields the address. *limits*: name some in the headers."""
+    answer = _HEAD.format(limits=_LIMITS if limits else "").encode() + MESSAGE
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(latency_s, limits, two_cores()[1], theirs), daemon=True)
+    process = context.Process(target=_serve, args=(latency_s, core, answer, theirs), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -63,9 +64,8 @@ def answering(latency_s: float, *, limits: bool = False) -> Iterator[str]:
         process.kill()
 
 
-def _serve(latency_s: float, limits: bool, core: int, pipe: Connection) -> None:
+def _serve(latency_s: float, core: int, answer: bytes, pipe: Connection) -> None:
     stay_on(core)
-    answer = _HEAD.format(limits=_LIMITS if limits else "").encode() + MESSAGE
     asyncio.run(_until_closed(latency_s, answer, pipe))
 
 

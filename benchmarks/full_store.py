@@ -7,26 +7,24 @@ read, and are never all in memory or on a disk. The first requests go over the w
 Then a stretch of requests is settled at the beginning, in the middle and at the end of the queue: runner, queue, lane,
 limiter, dispatcher, engine, writer and store are real and every commit is flushed; only the way to the API ends before
 the sockets. What lies between the stretches is declared answered by a few SQL statements, so that the tables are as
-large as they would be. The import's yardstick is bare sqlite3: `json.loads`, and the same rows into the same tables
-without their indexes.
+large as they would be. The import's yardstick is bare sqlite3 with a million lines: `json.loads`, and the same rows into
+the same tables with the same indexes.
 """
 
-import json
 import multiprocessing
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+from bare import bare_import_s
 from listening import Listening
 from measuring import Size, Table, benchmark, middle
 from memory import Sample, Watched, between, peak, slope
-from stores import Generated, finish, generated, owning
+from stores import finish, generated, owning
 from stretches import Stretch, over_the_wire, without_wire
 
 _FEW = 10_000
@@ -35,10 +33,6 @@ _PATIENCE_S = 60.0
 _PLACES = ("beginning", "middle", "end")
 _NEXT = """SELECT min(seq) FROM requests INDEXED BY requests_fresh
     WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL AND model_class = 'haiku-4-5'"""
-_BARE = (
-    "INSERT INTO requests (seq, custom_id, line, line_hash, params_hash, model_class) VALUES (?, ?, ?, ?, ?, 'haiku-4-5')",
-    "INSERT INTO inputs (seq, params, metadata, max_tokens, stream, timeout_s) VALUES (?, ?, NULL, 256, 0, NULL)",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +56,24 @@ class Observed:
         """The memory during the import, without its first tenth."""
         return between(self.samples, self.began_at + self.import_s / 10, self.imported.loaded_at)
 
-    def sending(self, stretch: Stretch) -> Sequence[Sample]:
-        """The memory during a *stretch*, without its first fifth."""
-        return between(self.samples, stretch.began_at + stretch.seconds / 5, stretch.ended_at)
-
 
 def measure(size: Size) -> Sequence[Table]:
     """Observe a few lines and many; one round, whatever was asked for."""
     few, many = _observed(_FEW, 1_000), _observed(size.count, 2_000 if size.is_short else 20_000)
-    bare = _bare_lines_per_s(min(size.count, 1_000_000))
-    longest = max(many.stretches, key=lambda one: one.requests)
+    few_lines = min(size.count, 1_000_000)
+    bare = few_lines / bare_import_s(few_lines)
     both = (few, many)
     imported = Table(
         f"{many.count:,} lines taken in, then sent",
         ("figure", f"{_FEW:,} lines", f"{many.count:,} lines"),
         [
             ("import to the end, lines/s", *(f"{one.count / one.import_s:,.0f}" for one in both)),
+            ("for each second of processor", *(f"{one.count / one.imported.loaded_cpu_s:,.0f}" for one in both)),
             ("beside bare sqlite3", "", f"{many.count / many.import_s / bare:.2f}"),
             ("first request after the import, s", *(f"{one.first_at - one.imported.loaded_at:.2f}" for one in both)),
             ("most memory during the import, MB", *(f"{peak(one.reading):.0f}" for one in both)),
             ("its slope, MB a minute", "", f"{60 * slope(many.reading):+.2f}"),
             ("most memory at all, MB", *(f"{peak(one.samples):.0f}" for one in both)),
-            (f"its slope over {longest.requests:,} requests, MB a minute", "", f"{60 * slope(many.sending(longest)):+.2f}"),
         ],
     )  # fmt: skip
     places = Table(
@@ -96,16 +86,18 @@ def measure(size: Size) -> Sequence[Table]:
             "claim of 500, ms (most)",
             "change written, us",
             "commit, ms",
+            "memory at most, MB",
         ),
-        [_row(place, one) for place, one in zip(_PLACES, many.stretches, strict=True)],
+        [_row(place, one, many) for place, one in zip(_PLACES, many.stretches, strict=True)],
         [
-            "Two changes a request: its start; and its end with answer, state and totals. Claims and commits are medians."
+            "Two changes a request: its start; and its end with answer, state and totals. Claims and commits are medians.",
+            "The strict window remembers a minute of sends, some 40 bytes each.",
         ],
     )
     return [imported, places]
 
 
-def _row(place: str, one: Stretch) -> Sequence[object]:
+def _row(place: str, one: Stretch, observed: Observed) -> Sequence[object]:
     claims = [1000 * seconds for seconds in one.claims_s]
     return (
         place,
@@ -115,6 +107,7 @@ def _row(place: str, one: Stretch) -> Sequence[object]:
         f"{middle(claims):.1f} ({max(claims):.1f})",
         f"{1e6 * sum(one.commits_s) / one.changes:.0f}",
         f"{1000 * middle(one.commits_s):.1f}",
+        f"{peak(between(observed.samples, one.began_at, one.ended_at)):.0f}",
     )
 
 
@@ -156,27 +149,6 @@ def _work(pipe: Connection, store: Path, count: int, requests: int, url: str) ->
 def _answer_up_to(store: Path, last: int) -> None:
     with owning(store) as conn:
         finish(conn, conn.execute(_NEXT).fetchone()[0], last)
-
-
-def _bare_lines_per_s(count: int) -> float:
-    with tempfile.TemporaryDirectory(prefix="scale-") as folder, owning(Path(folder, "bare.db")) as conn:
-        conn.execute("PRAGMA synchronous = NORMAL")
-        began = time.perf_counter()
-        stream, made = Generated(count), 0
-        while block := stream.read(0):
-            rows = [json.loads(text) for text in block.splitlines()]
-            seqs = range(made + 1, made + 1 + len(rows))
-            made += len(rows)
-            _insert(conn, [(n, r["custom_id"], n, "0" * 20, "0" * 20) for n, r in zip(seqs, rows, strict=True)],
-                    [(n, json.dumps(r["params"])) for n, r in zip(seqs, rows, strict=True)])  # fmt: skip
-        return count / (time.perf_counter() - began)
-
-
-def _insert(conn: sqlite3.Connection, requests: Sequence[tuple[Any, ...]], inputs: Sequence[tuple[Any, ...]]) -> None:
-    conn.execute("BEGIN")
-    for statement, rows in zip(_BARE, (requests, inputs), strict=True):
-        conn.executemany(statement, rows)
-    conn.execute("COMMIT")
 
 
 if __name__ == "__main__":

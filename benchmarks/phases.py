@@ -1,10 +1,8 @@
 """Where the CPU time of a run goes, by phase: a sampler on the main thread, a stop-watch in the writer's."""
 
-import contextlib
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import defaultdict
 from pathlib import PurePath
 from types import FrameType
 from typing import Any
@@ -18,7 +16,23 @@ _PACKAGE = "/batchrunner/"
 _PHASES = {
     "dispatch": ("dispatcher", "lane", "engines", "queue", "slots", "runner"),
     "limiter": ("limiter", "flow", "window", "requests", "accounts", "tokens", "estimates", "learned", "ramp"),
-    "settle": ("judge", "answers", "halts", "refusals", "budget", "schemas", "retry", "counts", "endings", "failover"),
+    "settle": (
+        "settling",
+        "judge",
+        "till",
+        "bounds",
+        "tariff",
+        "price",
+        "answers",
+        "halts",
+        "refusals",
+        "budget",
+        "schemas",
+        "retry",
+        "counts",
+        "endings",
+        "failover",
+    ),
     "send": ("direct", "wire", "sender", "routes", "classify", "quotas", "deadline", "redact"),
     "commit": ("writer", "changes", "transactions"),
     "progress": ("progress", "holding", "keeping", "report", "minutes"),
@@ -32,27 +46,25 @@ ORDER = ("dispatch", "limiter", "start row", "send", "settle", "commit", "progre
 
 
 class Phases:
-    """CPU seconds by phase, of everything between `start` and `stop`."""
+    """CPU seconds by phase, of everything between `begin` and `end`."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self._last = 0.0
         self._known: dict[Any, str | None] = {}
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch while the block lasts; main thread only."""
-        before = signal.signal(signal.SIGPROF, self._sample)
-        restore = [self._timed(Started, "start row"), self._timed(Settled, "commit"), self._timed_commits()]
+    def begin(self) -> None:
+        """Begin to watch, once and for good; in the main thread, which is the one that is sampled."""
+        signal.signal(signal.SIGPROF, self._sample)
+        _time_writes(Started, "start row", self.seconds)
+        _time_writes(Settled, "commit", self.seconds)
+        _time_commits(self.seconds)
         self._last = time.thread_time()
         signal.setitimer(signal.ITIMER_PROF, _EVERY_S, _EVERY_S)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.signal(signal.SIGPROF, before)
-            for undo in restore:
-                undo()
+
+    def end(self) -> None:
+        """Take no more samples."""
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
     def _sample(self, _: int, frame: FrameType | None) -> None:
         """Charge what the main thread has used since the last sample to where it is now."""
@@ -72,30 +84,30 @@ class Phases:
             frame = frame.f_back
         return "send" if is_wire else "event loop"
 
-    def _timed(self, kind: Any, phase: str) -> Callable[[], None]:
-        write = kind.write
 
-        def timed(change: Any, cursor: Any) -> None:
-            began = time.thread_time()
-            write(change, cursor)
-            self.seconds[phase] += time.thread_time() - began
+def _time_writes(kind: Any, phase: str, seconds: dict[str, float]) -> None:
+    write = kind.write
 
-        kind.write = timed
-        return lambda: setattr(kind, "write", write)
+    def timed(change: Any, cursor: Any) -> None:
+        began = time.thread_time()
+        write(change, cursor)
+        seconds[phase] += time.thread_time() - began
 
-    def _timed_commits(self) -> Callable[[], None]:
-        """Charge what a commit needs beside its rows to `commit`."""
-        commit: Any = writer._commit_group
+    kind.write = timed
 
-        def timed(conn: Any, group: Any) -> None:
-            rows = self.seconds["start row"] + self.seconds["commit"]
-            began = time.thread_time()
-            commit(conn, group)
-            of_rows = self.seconds["start row"] + self.seconds["commit"] - rows
-            self.seconds["commit"] += time.thread_time() - began - of_rows
 
-        writer._commit_group = timed
-        return lambda: setattr(writer, "_commit_group", commit)
+def _time_commits(seconds: dict[str, float]) -> None:
+    """Charge what a commit needs beside its rows to `commit`."""
+    commit = writer._commit_group  # noqa: SLF001 - there is no other way to see it from outside
+
+    def timed(conn: Any, group: Any) -> None:
+        rows = seconds["start row"] + seconds["commit"]
+        began = time.thread_time()
+        commit(conn, group)
+        of_rows = seconds["start row"] + seconds["commit"] - rows
+        seconds["commit"] += time.thread_time() - began - of_rows
+
+    writer._commit_group = timed  # noqa: SLF001
 
 
 def _phase_of(file: str, function: str) -> str | None:

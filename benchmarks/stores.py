@@ -21,13 +21,12 @@ _FINISHED_AT_ONCE = 50_000
 _SETTLED = (
     """INSERT INTO attempts (seq, number, run_id, lane, started_at, ended_at, outcome, http_status, api_request_id,
         input_tokens, output_tokens, cache_write_tokens, cache_read_tokens)
-    SELECT seq, 1, 1, model_class, strftime('%Y-%m-%dT%H:%M:%f', '2026-01-01', seq || ' seconds') || 'Z',
-        strftime('%Y-%m-%dT%H:%M:%f', '2026-01-01', (seq + 2.345) || ' seconds') || 'Z', 'success', 200,
-        'req_' || printf('%024d', seq), 30 + seq % 20, 40 + seq % 90, 0, 0
+    SELECT seq, 1, 1, model_class, '2026-01-01T12:00:00.000Z', '2026-01-01T12:00:02.345Z', 'success', 200,
+        'req_011CQ0000000000000' || (10000000 + seq), 30 + seq % 20, 40 + seq % 90, 0, 0
     FROM requests WHERE seq BETWEEN :first AND :last""",
     """INSERT INTO results (seq, number, accepted, text, stop_reason, model, message)
     SELECT seq, 1, 1, said, 'end_turn', 'claude-haiku-4-5-20251001',
-        '{"model":"claude-haiku-4-5-20251001","id":"msg_' || printf('%024d', seq) || '","type":"message",'
+        '{"model":"claude-haiku-4-5-20251001","id":"msg_011CQ0000000000000' || (10000000 + seq) || '","type":"message",'
         || '"role":"assistant","content":[{"type":"text","text":"' || said || '"}],"stop_reason":"end_turn",'
         || '"stop_sequence":null,"usage":{"input_tokens":31,"cache_creation_input_tokens":0,'
         || '"cache_read_input_tokens":0,"output_tokens":64,"service_tier":"standard"}}'

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import anyio
 import anyio.lowlevel
 
-from batchrunner import runner
+from batchrunner import runner, shift
 from batchrunner.api.sender import Senders
 from batchrunner.audience import Nobody
 from batchrunner.endpoint import Endpoint, Way
@@ -43,6 +43,7 @@ class Stretch:
 
     requests: int
     loaded_at: float = 0.0  #: The job file was in the store.
+    loaded_cpu_s: float = 0.0  #: What that took of the processor.
     began_at: float = 0.0  #: The first request was final, from here on:
     ended_at: float = 0.0
     cpu_s: float = 0.0
@@ -59,7 +60,9 @@ class Stretch:
 class _Instant:
     """A sender that has the answer at once: nobody is asked."""
 
-    async def send(self, _attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, _attempt: Attempt, on_sent: Callable[[], None], _on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         on_sent()
         await anyio.lowlevel.checkpoint()
         return _ANSWER
@@ -92,9 +95,11 @@ class _Noting(Silent):
     def __init__(self, stretch: Stretch) -> None:
         super().__init__(notes=False)
         self._stretch = stretch
+        self._cpu_s = time.process_time()
 
     def stop(self) -> None:
-        self._stretch.loaded_at = self._stretch.loaded_at or time.monotonic()
+        if not self._stretch.loaded_at:
+            self._stretch.loaded_at, self._stretch.loaded_cpu_s = time.monotonic(), time.process_time() - self._cpu_s
 
 
 def over_the_wire(store: Path, source: Source | None, url: str, requests: int) -> Stretch:
@@ -109,7 +114,7 @@ def without_wire(store: Path, requests: int) -> Stretch:
     async def opened(_: object, concurrency: int, **__: object) -> AsyncIterator[Way]:
         yield Way(Senders(None, _Instant(), _Instant()), True, {"endpoint": "simulator"}, concurrency)
 
-    with patch.object(runner, "opened", opened):
+    with patch.object(shift, "opened", opened):
         return _stretch(Job(store, None), Endpoint(), requests)
 
 

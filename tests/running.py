@@ -44,8 +44,8 @@ def job_file(path: Path, prompts: Sequence[Any]) -> Path:
 class WatchedLedger(Ledger):
     """A ledger that can be waited on, also from another thread."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path)
         self._changed = threading.Condition()
         self.paid: Counter[str] = Counter()
         self.seen: list[Arrival] = []
@@ -88,9 +88,9 @@ async def simulator(spec: str = "latency=0.01") -> AsyncIterator[tuple[str, Watc
 
 
 @contextlib.contextmanager
-def simulator_thread(spec: str = "latency=0.01") -> Iterator[tuple[str, WatchedLedger]]:
-    """Serve the simulator from a thread, for runs that are processes; yields its address and its ledger."""
-    ledger, ready, address = WatchedLedger(), threading.Event(), []
+def simulator_thread(spec: str = "latency=0.01", path: Path | None = None) -> Iterator[tuple[str, WatchedLedger]]:
+    """Serve the simulator from a thread, for runs that are processes; yields its address and its ledger (in the file *path*)."""
+    ledger, ready, address = WatchedLedger(path), threading.Event(), []
     loops: list[tuple[Any, anyio.Event]] = []
 
     async def main() -> None:
@@ -112,6 +112,7 @@ def simulator_thread(spec: str = "latency=0.01") -> Iterator[tuple[str, WatchedL
         loop, stop = loops[0]
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)
+        ledger.close()
 
 
 async def run_job(

@@ -15,8 +15,9 @@ from anthropic import AccessToken, AsyncAnthropic
 from api_helpers import HANG, KEY, attempt, reply, scripted
 from batchrunner.api import wire as wire_module
 from batchrunner.api.address import check_base_url
-from batchrunner.api.direct import DirectSender, can_send_for
-from batchrunner.api.endpoint import is_official, open_client
+from batchrunner.api.direct import DirectSender
+from batchrunner.api.endpoint import can_send_for, open_client
+from batchrunner.api.identity import is_official
 from batchrunner.api.sdk import SdkSender
 from batchrunner.api.sender import open_senders
 from batchrunner.api.wire import Wire, allow_connections, proxy_for

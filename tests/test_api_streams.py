@@ -1,14 +1,18 @@
 """Streams and what else only the SDK does: every odd end of a stream is a failure, never half an answer."""
 
 import json
+import time
 import warnings
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from anthropic import AsyncAnthropic
 
 from api_helpers import HANG, KEY, MESSAGE, RESET, Step, attempt, events, reply, scripted, settle, sse
+from batchrunner.api.bounded import bound
 from batchrunner.api.sdk import SdkSender
 from batchrunner.api.sender import open_senders
 from batchrunner.model import Attempt, ErrorClass, Failure, Outcome, Success
@@ -225,3 +229,54 @@ async def test_a_request_that_is_no_json_is_the_inputs_fault() -> None:
         outcome = await senders.send(request, nothing)
     assert isinstance(outcome, Failure)
     assert outcome.error_class is E.INPUT
+
+
+@pytest.fixture(params=["ours", "injected"])
+def whose(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def bounded(whose: str, *script: Step, **options: Any) -> Outcome:
+    """Return what a stream comes to, over our own connections or those of a caller's client."""
+    with anyio.fail_after(20):
+        async with scripted(script) as server:
+            if whose == "ours":
+                async with open_senders(server.url, api_key=KEY) as senders:
+                    return await senders.send(attempt(stream=True), nothing)
+            async with AsyncAnthropic(api_key=KEY, base_url=server.url) as client:
+                return await SdkSender(client, **options).send(attempt(stream=True), nothing)
+
+
+async def test_a_stream_without_an_end_is_given_up(whose: str) -> None:
+    ping = b'event: ping\ndata: "' + b"x" * 1_000_000 + b'"\n\n'
+    outcome = await bounded(whose, sse(WHOLE[0]), *[ping] * 70, "close", body_cap_bytes=64 << 20)
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_class, outcome.possibly_paid) == (E.TOO_LARGE, True)
+
+
+async def test_an_event_without_an_end_is_given_up_long_before_it_fills_the_memory(whose: str) -> None:
+    begun = time.process_time()
+    outcome = await bounded(whose, sse(WHOLE[0]), b"data: ", *[b"x" * (1 << 20)] * 40, "close")
+    assert isinstance(outcome, Failure)
+    assert (outcome.error_class, outcome.possibly_paid) == (E.TOO_LARGE, True)
+    assert "event" in outcome.message
+    assert time.process_time() - begun < 1.0, "the SDK would have copied it over and over"
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1 << 16])
+def test_events_end_where_the_standard_says_so_wherever_the_pieces_end(end: bytes, size: int) -> None:
+    raw = b"event: ping\ndata: {}" + end
+    many = raw * (3 if size < 10 else 400_000)
+    response = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=iter_pieces(many, size))
+    bound(response, 1 << 30)
+
+    async def read() -> bytes:
+        return b"".join([chunk async for chunk in response.aiter_bytes()])
+
+    assert anyio.run(read) == many
+
+
+async def iter_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]

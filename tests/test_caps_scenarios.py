@@ -1,15 +1,16 @@
 """Caps on money and time, in whole runs in virtual time; the server's own ledger is the witness."""
 
-import random
+from pathlib import Path
 
 import pytest
 
-from batchrunner.errors import Exit
-from batchrunner.policy.caps import Caps
+from batchrunner.errors import Exit, UsageError
+from batchrunner.policy.caps import Caps, parse_duration, parse_usd
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
-from batchrunner.simulator.ledger import Arrival
-from virtual import Figures, World, numbered, virtual_run
+from caps import capped_run
+from running import command, job_file, rows
+from virtual import numbered, virtual_run
 
 RATE = Limits(Rate(600, 60.0))
 
@@ -43,36 +44,55 @@ def test_time_that_is_too_short_for_any_answer_is_told_and_costs_nothing_beyond_
     assert figures.succeeded == figures.sent
 
 
-#: The API's list, USD per token: claude-haiku-4-5.
-INPUT_USD, OUTPUT_USD = 1e-6, 5e-6
-
-
-def cost_of(arrival: Arrival) -> float:
-    """Return what the server billed for one arrival."""
-    return arrival.paid * (arrival.input_tokens * INPUT_USD + arrival.output_tokens * OUTPUT_USD)
-
-
-def bill_of(figures: Figures) -> list[float]:
-    """Return what the server billed, arrival by arrival."""
-    return [cost_of(one.arrival) for one in figures.seen]
-
-
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_cap_on_the_cost_is_used_and_hardly_exceeded(seed: int) -> None:
     """Whatever the sizes, the latencies and the number of calls in flight; and every answer that was paid is there."""
-    rng = random.Random(seed)
-    slots, max_tokens = rng.choice((1, 10, 50, 150)), rng.choice((300, 1024, 4096))
-    spread = rng.choice(("uniform:20..200", "lognormal:20..4000:0.8", "150"))
-    spec = f"latency=0.5..{rng.choice((1, 5))},output_tokens={spread},500={rng.choice((0, 0.05))}"
-    lines = [*numbered(2500, max_tokens=max_tokens)]
-    limits = Limits(Rate(6000, 60.0), slots)
-    whole = sum(bill_of(virtual_run(lines, spec, RunSettings(limits=limits), world=World(seed=seed))))
-    cap = whole * rng.uniform(0.3, 0.8)
-    figures = virtual_run(lines, spec, RunSettings(limits=limits, caps=Caps(max_cost_usd=cap)), world=World(seed=seed))
-    report, bill = figures.report, bill_of(figures)
-    assert report is not None
-    assert report.exit_code is Exit.LIMIT
-    assert "--max-cost" in (report.reason or "")
-    assert 0.95 * cap <= sum(bill) <= cap + slots * (100 * INPUT_USD + max_tokens * OUTPUT_USD)
-    assert sum(cost > 0 for cost in bill) == report.totals.succeeded + report.totals.failed
-    assert report.totals.pending > 0
+    run = capped_run(seed)
+    assert run.exit_code == Exit.LIMIT
+    assert "--max-cost" in run.reason
+    assert 0.95 * run.cap_usd <= run.billed_usd <= run.cap_usd + run.bound_usd
+    assert run.paid == run.saved
+    assert run.pending > 0
+
+
+def test_what_earlier_runs_have_spent_counts_and_a_higher_cap_goes_on(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", [f"Question {n}" for n in range(60)])
+    flags = ("--model", "claude-haiku-4-5", "--max-tokens", "60", "--simulate-with", "output_tokens=50", "-j", "2")
+    first = command("run", "jobs.jsonl", *flags, "--max-cost", "0.008", cwd=tmp_path, key=None)
+    assert first.code == Exit.LIMIT, first.stderr
+    assert "at most $0.0080 (--max-cost)" in first.stderr
+    done = rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0]
+    assert 15 < done < 45
+    again = command("resume", "jobs.jsonl", cwd=tmp_path, key=None)
+    assert again.code == Exit.LIMIT, "the cap of the last run holds on"
+    assert rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0] - done <= 2
+    higher = command("resume", "jobs.jsonl", "--max-cost", "none", cwd=tmp_path, key=None)
+    assert higher.code == Exit.OK, higher.stderr
+    assert rows(tmp_path / "jobs.db", "SELECT succeeded, requests FROM job")[0] == (60, 60)
+
+
+def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", ["One"])
+    refused = command("run", "jobs.jsonl", "--model", "my-own", "--simulate", "--max-cost", "5", cwd=tmp_path, key=None)
+    assert refused.code == Exit.USAGE
+    assert "No price is known" in refused.stderr
+    assert rows(tmp_path / "jobs.db", "SELECT count(*) FROM attempts")[0][0] == 0
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "five", "nan", "1e99", ""])
+def test_an_amount_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-cost"):
+        parse_usd("--max-cost", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("45m", 2700), ("6h", 21_600), ("1h30m", 5400), ("2d", 172_800)]
+)
+def test_times_are_understood_as_people_write_them(text: str, seconds: float) -> None:
+    assert parse_duration("--max-duration", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1h", "soon", "1x", "nan", "inf", "", "h"])
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--max-duration"):
+        parse_duration("--max-duration", text)

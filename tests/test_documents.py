@@ -66,3 +66,14 @@ def test_every_verb_is_documented_and_has_help_with_an_example() -> None:
         assert "Example" in (command.help or ""), verb
         for option in command.params:
             assert option.param_type_name == "argument" or getattr(option, "help", None), f"{verb} {option.name}"
+
+
+@pytest.mark.parametrize("name", ["security.md", "hazards.md"])
+def test_tests_that_a_document_names_exist(name: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`|`(test_\w+)`", (ROOT / "docs" / name).read_text(encoding="utf-8"))
+    assert len(named) > 30
+    file = ""
+    for path, test in named:
+        file = path or file
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, f"{file} has no {test}"

@@ -33,7 +33,7 @@ async def batches(url: str) -> AsyncIterator[Engine]:
         book = MemoryBook()
         plan = Plan(rows=7, linger_s=0.05, polling=Polling(0.05, 0.2))
         line = Line(lambda _: None, first_s=0.05)
-        yield Booked(MessageBatchesEngine(BatchesApi(senders.client), book, line, plan), book)
+        yield Booked(MessageBatchesEngine(BatchesApi(await senders.sdk_client()), book, line, plan), book)
 
 
 ENGINES = [live, batches]
@@ -61,9 +61,13 @@ OpenEngine = Callable[[str], AbstractAsyncContextManager[Engine]]
 class Ticket:
     attempt: Attempt
     sent: int = 0
+    begun: int = 0
 
     def mark_sent(self) -> None:
         self.sent += 1
+
+    def mark_begun(self) -> None:
+        self.begun += 1
 
 
 @dataclass

@@ -94,4 +94,4 @@ def test_the_recipes_of_the_store_work(store: StoreMaker, tmp_path: Path) -> Non
     (queries,) = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
     store.take_in(requests(2), on_change="keep")
     found = [store.conn.execute(query).fetchall() for query in queries.split(";") if query.strip()]
-    assert len(found) == 4
+    assert len(found) == 6

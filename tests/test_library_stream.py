@@ -12,6 +12,7 @@ import pytest
 from batchrunner import HaltError, InputError, State, Store, StoreError, UsageError, run, run_sync, stream, streaming
 from batchrunner.audience import Buffer
 from batchrunner.model import ErrorClass
+from batchrunner.store import answers
 from running import KEY, MODEL, job_file, rows, simulator
 
 QUIET: Any = {"model": MODEL, "progress": "none"}
@@ -63,6 +64,20 @@ async def test_what_earlier_runs_finished_comes_on_request_and_first(tmp_path: P
     assert everything[:20] == [f"r{i}" for i in range(20)]
     assert sorted(everything[20:]) == sorted(new)
     assert await ids(stream(prompts(450), store=store, include_done=True, **SIMULATED)) == [f"r{i}" for i in range(450)]
+
+
+async def test_long_answers_are_read_few_at_a_time_and_none_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "x.db"
+    await run(prompts(20), store=store, **SIMULATED)
+    with Store(store) as reading:
+        longest = max(len(result.message_json or "") for result in reading.results())
+        monkeypatch.setattr(answers, "PAGE_BYTES", 3 * longest)
+        assert len(reading.settled(range(1, 21))) in {3, 4}
+        assert len(reading.finished_before(None, after=0, most=20)) in {3, 4}
+    everything = await ids(stream(prompts(60), store=store, include_done=True, **SIMULATED))
+    assert sorted(everything) == sorted(f"r{i}" for i in range(60))
 
 
 async def test_what_a_run_finishes_while_earlier_results_are_read_comes_once(

@@ -1,6 +1,8 @@
 """Opening a store: made whole or not at all, refused by name when it is not ours, locked by the kernel."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import random
 import shutil
@@ -376,6 +378,19 @@ def test_the_lock_is_free_after_kill_9(tmp_path: Path) -> None:
     assert lock_path(path).exists()
     with owned(path):
         pass
+
+
+def test_a_file_system_without_locks_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(StoreError, match=r"jobs\.db\.lock cannot be locked \(No locks available\)") as refused,
+        owned(tmp_path / "jobs.db"),
+    ):
+        pass
+    assert not isinstance(refused.value, StoreLockedError)
 
 
 def test_an_owner_whose_name_is_not_known_yet_still_owns(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from batchrunner.model import ErrorClass, Fail, Retry, State
 from batchrunner.policy.sampling import Sampling
-from batchrunner.store import changes, chosen, queue, selection, spending
+from batchrunner.store import changes, chosen, queue, selection, sharing, spending
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
@@ -63,9 +63,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         yield conn
 
 
-@pytest.fixture(params=["fresh statistics", "no statistics"])
+@pytest.fixture(params=["fresh statistics", "sampled statistics", "no statistics"])
 def planned(large: sqlite3.Connection, request: pytest.FixtureRequest) -> sqlite3.Connection:
     """The large store with and without what `PRAGMA optimize` leaves behind at the end of a run."""
+    large.execute(f"PRAGMA analysis_limit = {400 if request.param == 'sampled statistics' else 0}")
     large.execute("ANALYZE")
     if request.param == "no statistics":
         large.execute("DELETE FROM sqlite_stat1")
@@ -86,13 +87,17 @@ def _names_in(sql: str) -> list[str]:
 
 #: What each statement must find its rows by. Nothing else may be read.
 _READS = {
-    "FRESH": (queue.FRESH, ["requests_fresh", "overrides_seq", "PRIMARY KEY"]),
-    "DUE": (queue.DUE, ["requests_due", "overrides_seq", "PRIMARY KEY"]),
+    "FRESH": (queue.FRESH, ["requests_fresh", "overrides_seq", "requests_waiting", "PRIMARY KEY"]),
+    "FRESH_SPAN": (queue.FRESH_SPAN, ["requests_fresh", "overrides_seq", "requests_waiting", "PRIMARY KEY"]),
+    "DUE": (queue.DUE, ["requests_due", "overrides_seq", "requests_waiting", "PRIMARY KEY"]),
     "NEXT_DUE": (queue.NEXT_DUE, ["requests_due"]),
     "NEXT_FRESH_CLASS": (queue.NEXT_FRESH_CLASS, ["requests_fresh"]),
     "NEXT_DUE_CLASS": (queue.NEXT_DUE_CLASS, ["requests_due"]),
-    "FRESH_CHOSEN": (queue.FRESH_CHOSEN, ["PRIMARY KEY", "overrides_seq"]),
-    "DUE_CHOSEN": (queue.DUE_CHOSEN, ["requests_due", "chosen_seq", "overrides_seq", "PRIMARY KEY"]),
+    "FRESH_CHOSEN": (queue.FRESH_CHOSEN, ["PRIMARY KEY", "overrides_seq", "requests_waiting"]),
+    "DUE_CHOSEN": (
+        queue.DUE_CHOSEN,
+        ["requests_due", "chosen_seq", "overrides_seq", "requests_waiting", "PRIMARY KEY"],
+    ),
     "NEXT_DUE_CHOSEN": (queue.NEXT_DUE_CHOSEN, ["requests_due", "chosen_seq"]),
     "FAILURES": (queue.FAILURES, ["PRIMARY KEY"]),
     "LINE_AT": (queue.LINE_AT, ["requests_line"]),
@@ -106,6 +111,8 @@ _WRITES = {
     "END_RUN": (changes.END_RUN, ["PRIMARY KEY"]),
     "CATCH_UP": (changes.CATCH_UP, ["PRIMARY KEY", "attempts_doubtful", "PRIMARY KEY"]),
     "CLAMP_DUE": (changes.CLAMP_DUE, ["requests_due"]),
+    "COPY_ONE": (sharing._COPY_ONE, ["requests_waiting", "sqlite_autoindex_results"]),
+    "FOLLOW": (sharing._FOLLOW, ["requests_waiting"]),
 }
 #: Walks along an index in its order, stopped by a LIMIT, or over a partial index that holds few rows.
 _WALKS = {"LINE_AT", "CATCH_UP", "CLAMP_DUE", "totals"}

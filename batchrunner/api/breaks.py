@@ -14,8 +14,8 @@ from batchrunner.model import ErrorClass, Failure
 class BodyTooLargeError(httpx2.TransportError):
     """The answer is larger than the cap. A transport error, so that the SDK passes it on."""
 
-    def __init__(self, cap_bytes: int) -> None:
-        super().__init__(f"the answer is larger than {cap_bytes:,} bytes")
+    def __init__(self, cap_bytes: int, what: str = "the answer") -> None:
+        super().__init__(f"{what} is larger than {cap_bytes:,} bytes")
 
 
 class IdleError(httpx2.ReadTimeout):
@@ -23,6 +23,10 @@ class IdleError(httpx2.ReadTimeout):
 
     def __init__(self, idle_s: float) -> None:
         super().__init__(f"the answer stopped: nothing came for {idle_s:g} s")
+
+
+class NoTokenError(Exception):
+    """No token could be had; the cause is the SDK's error."""
 
 
 #: What a broken exchange raises. aiohttp's and httpx2's errors, the sockets' and the deadlines'.
@@ -67,7 +71,7 @@ def late(deadline_s: float, *, was_sent: bool) -> Failure:
     return Failure(ErrorClass.TIMEOUT, f"no complete answer within {deadline_s:g} s", possibly_paid=was_sent)
 
 
-def credential_failure(error: Exception, *, secrets: tuple[str, ...] = ()) -> Failure:
+def credential_failure(error: BaseException, *, secrets: tuple[str, ...] = ()) -> Failure:
     """Return the failure of an attempt for which no token could be had: *error* is the SDK's; nothing was sent."""
     status = getattr(error, "status_code", None)
     is_passing = isinstance(status, int) and (status >= 500 or status in {408, 429})

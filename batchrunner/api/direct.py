@@ -2,31 +2,30 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import anthropic
 import anyio
-import httpx2
-from anthropic.lib.credentials import AccessTokenAuth
 from multidict import CIMultiDict
 from yarl import URL
 
-from batchrunner.api.breaks import BROKEN, BodyTooLargeError, IdleError, credential_failure, failure_of, late
+from batchrunner.api.breaks import (
+    BROKEN,
+    BodyTooLargeError,
+    IdleError,
+    NoTokenError,
+    credential_failure,
+    failure_of,
+    late,
+)
 from batchrunner.api.classify import classify_error, classify_message
 from batchrunner.api.deadline import GRACE_S, IDLE_S, deadline_s
-from batchrunner.api.endpoint import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
+from batchrunner.api.identity import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
 from batchrunner.api.wire import SentNote, SentPayload, Wire, proxy_for, timeout_of
 from batchrunner.model import Attempt, ErrorClass, Failure, Outcome
 
-
-def can_send_for(client: Any) -> bool:
-    """Whether the credential of *client* is of a kind that can be asked for: a plain key or token, or renewed tokens."""
-    plain = (
-        isinstance(client, anthropic.AsyncAnthropic)
-        and type(client).auth_headers is anthropic.AsyncAnthropic.auth_headers
-    )
-    return plain and (client.custom_auth is None or type(client.custom_auth) is AccessTokenAuth)
+if TYPE_CHECKING:
+    from batchrunner.api.tokens import Tokens
 
 
 class DirectSender:
@@ -34,7 +33,7 @@ class DirectSender:
 
     def __init__(
         self,
-        client: anthropic.AsyncAnthropic,
+        client: Any,
         wire: Wire,
         *,
         body_cap_bytes: int = BODY_CAP_BYTES,
@@ -42,20 +41,23 @@ class DirectSender:
         grace_s: float = GRACE_S,
         secrets: Sequence[str] = (),
     ) -> None:
-        """*secrets*: what must not be shown beside the credentials of the *client*."""
+        """*client*: the SDK's, or what stands in for it; *secrets*: what must not be shown beside its credentials."""
         self._wire = wire
         self._client = client
         self._secrets = (*secrets_of(client), *secrets)
         self._url = _messages_url(client)
         self._proxy = proxy_for(self._url.scheme, self._url.host or "")
         self._headers = _headers(client)
-        self._tokens = _token_auth(client, self._headers)
+        self._tokens = _tokens(client, self._headers, self._url)
         self._body_cap_bytes = body_cap_bytes
         self._idle_s = idle_s
         self._grace_s = grace_s
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt*; see `batchrunner.api.sender.Sender`."""
+        del on_begun  # nothing is streamed here
         note = SentNote(on_sent)
         try:
             body = attempt.params.encode()
@@ -71,7 +73,7 @@ class DirectSender:
 
     async def _exchange(self, body: bytes, total_s: float, note: SentNote) -> Outcome:
         try:
-            headers = self._headers if self._tokens is None else await self._with_token(self._tokens)
+            headers = self._headers if self._tokens is None else await self._tokens.put_into(self._headers)
             response = await self._wire.session.post(
                 self._url,
                 data=SentPayload(body, note),
@@ -82,8 +84,8 @@ class DirectSender:
             )
         except BROKEN as error:
             return self._broken(error, total_s, note)
-        except anthropic.AnthropicError as error:
-            return credential_failure(error, secrets=self._secrets)
+        except NoTokenError as error:
+            return credential_failure(error.__cause__ or error, secrets=self._secrets)
         chunks: list[bytes] = []
         try:
             await self._receive(response, chunks)
@@ -138,36 +140,27 @@ class DirectSender:
             return await content.readany()
         raise IdleError(self._idle_s)
 
-    async def _with_token(self, tokens: httpx2.Auth) -> CIMultiDict[str]:
-        """Return the headers with a token that is good now, as the SDK would put it in."""
-        request = httpx2.Request("POST", str(self._url), headers=list(self._headers.items()))
-        flow = tokens.async_auth_flow(request)
-        request = await anext(flow)
-        await flow.aclose()
-        headers = self._headers.copy()
-        for name in ("authorization", "anthropic-beta"):
-            if name in request.headers:
-                headers[name] = request.headers[name]
-        return headers
 
-
-def _messages_url(client: anthropic.AsyncAnthropic) -> URL:
-    query = client.qs.stringify(cast("dict[str, Any]", client.default_query)) if client.default_query else ""
+def _messages_url(client: Any) -> URL:
+    query = client.qs.stringify(client.default_query) if client.default_query else ""
     address = str(client.base_url).rstrip("/") + "/v1/messages"
     # Like the SDK: a space is %20, not a plus.
     return URL(f"{address}?{query.replace('+', '%20')}" if query else address, encoded=True)
 
 
-def _headers(client: anthropic.AsyncAnthropic) -> CIMultiDict[str]:
+def _headers(client: Any) -> CIMultiDict[str]:
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in client.default_headers.items():
-        if isinstance(value, anthropic.Omit):
-            headers.pop(name, None)
-        else:
+        if isinstance(value, str):
             headers[name] = value
+        else:  # the SDK's `Omit`
+            headers.pop(name, None)
     return headers
 
 
-def _token_auth(client: anthropic.AsyncAnthropic, headers: CIMultiDict[str]) -> httpx2.Auth | None:
-    has_fixed = headers.get("authorization") or headers.get("x-api-key")
-    return None if has_fixed else client.custom_auth
+def _tokens(client: Any, headers: CIMultiDict[str], url: URL) -> "Tokens | None":
+    if headers.get("authorization") or headers.get("x-api-key") or client.custom_auth is None:
+        return None
+    from batchrunner.api.tokens import Tokens
+
+    return Tokens(client.custom_auth, str(url))

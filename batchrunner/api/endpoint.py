@@ -1,27 +1,22 @@
 """Where to send and as whom: the SDK's client, built once and checked before anything is sent."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import anthropic
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
+from anthropic.lib.credentials import AccessTokenAuth
 
-from batchrunner.api.address import OFFICIAL_HOST, check_base_url
+from batchrunner.api.address import check_base_url
 from batchrunner.api.deadline import CONNECT_S
-from batchrunner.api.redact import names_credential
+from batchrunner.api.identity import BODY_CAP_BYTES, check_form, is_official
 from batchrunner.api.transport import WireTransport
 from batchrunner.api.wire import Wire
 from batchrunner.errors import HaltError
-from batchrunner.model import Failure, Outcome
-
-#: Largest answer that is read, in bytes after unpacking.
-BODY_CAP_BYTES = 64 << 20
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=CONNECT_S)
-_VISIBLE = re.compile(r"[!-~]+")
 
 
 def open_client(
@@ -64,41 +59,10 @@ def open_client(
     return client.with_options(default_headers={"X-Api-Key": client.api_key})
 
 
-def is_official(client: Any) -> bool:
-    """Whether *client* talks to Anthropic's own API."""
-    url = getattr(client, "base_url", None)
-    return url is not None and httpx2.URL(str(url)).host == OFFICIAL_HOST
-
-
-def secrets_of(client: Any) -> tuple[str, ...]:
-    """Return the literal credentials of *client*, for redaction."""
-    found = (
-        getattr(client, name, None)
-        for name in ("api_key", "auth_token", "access_token", "aws_secret_key", "aws_session_token")
-    )
-    headers = getattr(client, "default_headers", None) or {}
-    carried = (value for name, value in headers.items() if names_credential(name))
-    # "Bearer x" is the credential x.
-    words = (value.split()[-1] for value in (*found, *carried) if isinstance(value, str) and value.strip())
-    return tuple(dict.fromkeys(words))
-
-
-def is_unauthorized(outcome: Outcome) -> bool:
-    """Whether the server did not take the credential."""
-    return isinstance(outcome, Failure) and outcome.http_status == 401
-
-
-def renew_token(client: Any) -> bool:
-    """Drop the token that *client* holds, so that its next request asks for a new one. False if it holds none.
-
-    A token may be revoked before its time; the SDK then tries once more with a fresh one, and so do the senders.
-    """
-    # The SDK has no public way to say so, and does it itself only as part of the retries that are turned off here.
-    tokens = getattr(client, "_token_cache", None)
-    if tokens is None:
-        return False
-    tokens.invalidate()
-    return True
+def can_send_for(client: Any) -> bool:
+    """Whether the credential of *client* is of a kind that can be asked for: a plain key or token, or renewed tokens."""
+    plain = isinstance(client, AsyncAnthropic) and type(client).auth_headers is AsyncAnthropic.auth_headers
+    return plain and (client.custom_auth is None or type(client.custom_auth) is AccessTokenAuth)
 
 
 def _http_client(wire: Wire | None) -> httpx2.AsyncClient:
@@ -113,12 +77,8 @@ def _names(client: AsyncAnthropic) -> frozenset[str]:
 
 
 def _check_credential(client: AsyncAnthropic) -> None:
+    check_form(client)
     credential = client.api_key or client.auth_token
-    if credential is not None and not _VISIBLE.fullmatch(credential):
-        raise HaltError(
-            "The credential contains blanks, line breaks or other characters that no key has: "
-            "check ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN for a stray newline or quotation mark."
-        )
     if credential is None and client.credentials is None and not _names(client) & {"authorization", "x-api-key"}:
         raise HaltError(
             "There is no credential: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, or log in to a profile and name it "

@@ -26,17 +26,23 @@ class Routes:
 
     @property
     def client(self) -> Any:
-        """The SDK's client of the first endpoint."""
+        """Where the first endpoint is, and as whom it is used."""
         return self._opened[0].client
+
+    async def sdk_client(self) -> Any:
+        """Return the SDK's client of the first endpoint."""
+        return await self._opened[0].sdk_client()
 
     @property
     def secrets(self) -> Sequence[str]:
         """What must not be shown of the first endpoint."""
         return self._opened[0].secrets
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt* to its endpoint; see `Sender.send`."""
-        return await self._senders[attempt.endpoint].send(attempt, on_sent)
+        return await self._senders[attempt.endpoint].send(attempt, on_sent, on_begun)
 
     def renew(self) -> None:
         """Use new connections everywhere from now on."""
@@ -57,9 +63,12 @@ class Renaming:
         self._sender = sender
         self._names = names
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt* under the endpoint's name of its model; see `Sender.send`."""
-        return await self._sender.send(replace(attempt, params=renamed(attempt.params, self._names)), on_sent)
+        asked = replace(attempt, params=renamed(attempt.params, self._names))
+        return await self._sender.send(asked, on_sent, on_begun)
 
     async def aclose(self) -> None:
         """Close the sender behind it."""

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -13,10 +14,11 @@ import anyio
 import anyio.lowlevel
 import httpx2
 
+from batchrunner.api.bounded import bound
 from batchrunner.api.breaks import BROKEN, BodyTooLargeError, IdleError, credential_failure, failure_of, late
 from batchrunner.api.classify import classify_error, classify_message
 from batchrunner.api.deadline import CONNECT_S, GRACE_S, IDLE_S, deadline_s
-from batchrunner.api.endpoint import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
+from batchrunner.api.identity import BODY_CAP_BYTES, is_unauthorized, renew_token, secrets_of
 from batchrunner.api.redact import one_line
 from batchrunner.api.sender import STREAM_FROM_TOKENS
 from batchrunner.api.wire import NOTE_SENT, SentNote
@@ -26,6 +28,8 @@ from batchrunner.model import Attempt, ErrorClass, Failure, Outcome
 _TIMEOUT = httpx2.Timeout(None, connect=CONNECT_S)
 #: All that the SDK asks for by name. The rest goes past its knowledge, unchanged, as `extra_body`.
 _NAMED = ("model", "max_tokens", "messages")
+_Call = Callable[[], None]
+_Read = Callable[[Any], Awaitable[Outcome]]
 # What the SDK raises for a request it does not take, and for stream events that make no sense: it uses both unchecked.
 _SENSELESS = (ValueError, AssertionError, RuntimeError, LookupError, AttributeError, TypeError)
 
@@ -55,40 +59,45 @@ class SdkSender:
         self._idle_s = idle_s
         self._grace_s = grace_s
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt*; see `batchrunner.api.sender.Sender`."""
         try:
             params = json.loads(attempt.params.encode())
         except (ValueError, RecursionError) as error:
             return Failure(ErrorClass.INPUT, one_line(f"the request is not JSON in UTF-8: {error}", self._secrets))
         note = SentNote(on_sent)
-        outcome = await self._within_deadline(attempt, params, note)
+        outcome = await self._within_deadline(attempt, params, note, on_begun)
         if is_unauthorized(outcome) and renew_token(self._client):
-            outcome = await self._within_deadline(attempt, params, note)
+            outcome = await self._within_deadline(attempt, params, note, on_begun)
         return outcome
 
     async def aclose(self) -> None:
         """Do nothing: the client is closed by whoever opened it."""
 
-    async def _within_deadline(self, attempt: Attempt, params: dict[str, Any], note: SentNote) -> Outcome:
+    async def _within_deadline(
+        self, attempt: Attempt, params: dict[str, Any], note: SentNote, on_begun: _Call | None
+    ) -> Outcome:
         context = NOTE_SENT.set(note)
         total_s = deadline_s(attempt)
         try:
             with anyio.move_on_after(total_s):
-                return await self._exchange(params, note, is_stream=_is_stream(attempt))
+                read = partial(self._final, on_begun=on_begun) if _is_stream(attempt) else None
+                return await self._exchange(params, note, read)
             return late(total_s, was_sent=note.was_sent)
         finally:
             NOTE_SENT.reset(context)
 
-    async def _exchange(self, params: dict[str, Any], note: SentNote, *, is_stream: bool) -> Outcome:
+    async def _exchange(self, params: dict[str, Any], note: SentNote, read_stream: _Read | None) -> Outcome:
         if not self._takes_options:
             note()
         try:
             messages, arguments = self._call(params)
-            if is_stream:
+            if read_stream is not None:
                 with _no_warnings():
                     manager = messages.stream(**arguments)
-                return await self._received(manager, self._final)
+                return await self._received(manager, read_stream)
             return await self._received(_opened(messages.with_streaming_response.create(**arguments)), self._body)
         except (anthropic.AnthropicError, *BROKEN) as error:
             return self._failure(error, was_sent=note.was_sent)
@@ -104,9 +113,7 @@ class SdkSender:
             return self._client.messages, arguments
         return self._client.beta.messages, arguments | {"betas": params["betas"]}
 
-    async def _received(
-        self, opening: AbstractAsyncContextManager[Any], read: Callable[[Any], Awaitable[Outcome]]
-    ) -> Outcome:
+    async def _received(self, opening: AbstractAsyncContextManager[Any], read: _Read) -> Outcome:
         """Return what *read* makes of the response; once that has begun, a cancellation waits for the grace time.
 
         *read* gives its errors as values: an exception would come out of the task group in a group of its own.
@@ -132,13 +139,17 @@ class SdkSender:
         finally:
             kept.deadline = min(kept.deadline, anyio.current_time() + self._grace_s)
 
-    async def _final(self, stream: Any) -> Outcome:
+    async def _final(self, stream: Any, on_begun: _Call | None) -> Outcome:
         """Read a stream to its end."""
         response: httpx2.Response = stream.response
+        bound(response, self._body_cap_bytes)
         try:
             if any(kind in response.headers.get("content-type", "") for kind in ("json", "html")):
                 # The server does not stream: its answer is one body, which the SDK's reader would throw away.
                 return self._judge(response, await response.aread())
+            if on_begun is not None:
+                await anext(stream, None)
+                on_begun()
             message = await stream.get_final_message()
             if message.stop_reason is None:
                 return Failure(ErrorClass.NETWORK, "the stream broke off before its end", possibly_paid=True)
@@ -195,11 +206,12 @@ def _is_stream(attempt: Attempt) -> bool:
 
 
 def _prepared(client: Any) -> Any:
-    """Return a copy of *client* that never retries, and notes each request just before it goes out."""
-    return client.with_options(max_retries=0, middleware=[*client.middleware, _note_sending])
+    """Return a copy of *client* that never retries or follows a redirect, and notes each request just before it goes out."""
+    return client.with_options(max_retries=0, middleware=[*client.middleware, _before_sending])
 
 
-async def _note_sending(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+async def _before_sending(request: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+    request.options.follow_redirects = False  # the prompt would go where nobody sent it
     note = NOTE_SENT.get()
     if note is not None:
         note()

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from batchrunner.model import Attempt, Outcome
 
@@ -17,10 +17,13 @@ STREAM_FROM_TOKENS = 21_334
 class Sender(Protocol):
     """Carries attempts to the API. Failing is a value; only a cancellation is raised."""
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt* and return what came of it.
 
         *on_sent* is called once, synchronously, when the request really goes out; not at all if it never does.
+        *on_begun* is called when the first of a streamed answer is here; not at all if the answer comes in one piece.
         A cancellation that comes after the answer has begun to arrive is held back for up to a second, so that an
         answer that is nearly here is returned after all.
         """
@@ -47,17 +50,26 @@ class Senders:
         renew: Callable[[], None] | None = None,
         *,
         secrets: Sequence[str] = (),
+        sdk_client: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
+        """*client* is the SDK's; where it is a `PlainClient` instead, *sdk_client* gives the SDK's."""
         self.secrets = secrets  #: What must not be shown, credentials of the client included.
         self._renew = renew
-        self.client = client  #: The SDK's client, for what is not sending: models, token counts, batches.
+        self.client = client  #: Where it sends, and as whom.
         self._sdk = sdk
         self._direct = direct
+        self._sdk_client = sdk_client
 
-    async def send(self, attempt: Attempt, on_sent: Callable[[], None]) -> Outcome:
+    async def sdk_client(self) -> Any:
+        """Return the SDK's client, for what is not sending: models, token counts, batches."""
+        return self.client if self._sdk_client is None else await self._sdk_client()
+
+    async def send(
+        self, attempt: Attempt, on_sent: Callable[[], None], on_begun: Callable[[], None] | None = None
+    ) -> Outcome:
         """Send *attempt* by the way that suits it; see `Sender.send`."""
         if self._direct is None or needs_sdk(attempt):
-            return await self._sdk.send(attempt, on_sent)
+            return await self._sdk.send(attempt, on_sent, on_begun)
         return await self._direct.send(attempt, on_sent)
 
     def renew(self) -> None:
@@ -94,28 +106,13 @@ async def open_senders(
 
     Raises `UsageError` for a bad address or too few file descriptors, `HaltError` if there is no usable credential.
     """
-    from batchrunner.api.sdk import SdkSender
-
     if client is not None:
+        from batchrunner.api.sdk import SdkSender
+
         yield Senders(client, SdkSender(client))
         return
-    from batchrunner.api.direct import DirectSender, can_send_for
-    from batchrunner.api.endpoint import open_client, secrets_of
-    from batchrunner.api.redact import SecretText
-    from batchrunner.api.wire import Wire, allow_connections
+    from batchrunner.api.opening import open_over_wire
 
-    allow_connections(concurrency)
-    async with Wire() as wire:
-        client = open_client(
-            base_url, insecure=insecure, api_key=api_key, auth_token=auth_token, headers=headers, wire=wire
-        )
-        secrets = tuple(value for value in (headers or {}).values() if isinstance(value, SecretText))
-        direct = DirectSender(client, wire, secrets=secrets) if can_send_for(client) else None
-        async with client:
-            yield Senders(
-                client,
-                SdkSender(client, tells_sent=True, secrets=secrets),
-                direct,
-                wire.renew,
-                secrets=(*secrets_of(client), *secrets),
-            )
+    identity = {"insecure": insecure, "api_key": api_key, "auth_token": auth_token, "headers": headers}
+    async with open_over_wire(base_url, concurrency, identity) as senders:
+        yield senders

@@ -9,10 +9,13 @@ from functools import cache, lru_cache
 from types import TracebackType
 from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 import httpx2
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.payload import Payload
 from yarl import URL
 
@@ -101,8 +104,32 @@ class Wire:
             await session.close()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Never hands out a used connection on which something came unasked.
+
+    A server, or something before it, that answers twice would otherwise have its second answer taken for the answer to
+    the next request on that connection, and so on for ever.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(self, *asked: Any, **more: Any) -> Connection:
+        """Return a connection for what aiohttp asks for."""
+        while True:
+            connection = await super().connect(*asked, **more)
+            protocol = connection.protocol
+            if protocol is None or protocol not in self._used or not protocol.should_close:
+                break
+            connection.close()
+        if protocol is not None:
+            self._used.add(protocol)
+        return connection
+
+
 def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         limit=0,  # the dispatcher bounds what is in flight
         ssl=tls_context(),
         keepalive_timeout=_KEEPALIVE_S,

@@ -28,6 +28,7 @@ _VERBS = {
     "retry": _Verb(_HOME + "run", "Put failed requests back and run."),
     "status": _Verb(_HOME + "status", "Show how far it is and what to do next."),
     "errors": _Verb(_HOME + "errors", "Show what failed, why, and the command that mends it."),
+    "spend": _Verb(_HOME + "spend", "Show what it has cost, and what it will."),
     "show": _Verb(_HOME + "show", "Show one request whole, with each attempt and the answer."),
     "export": _Verb(_HOME + "export", "Write the answers as CSV or JSON lines."),
     "recover": _Verb(_HOME + "recover", "Take in answers that a run could not write."),
@@ -114,13 +115,20 @@ def main(args: list[str] | None = None) -> Any:
         )
         code = Exit.STORE
     except Exception:  # noqa: BLE001 - the last door: what gets here is our mistake and must say so
-        click.echo(_safe(traceback.format_exc()), err=True, nl=False)
+        click.echo(_safe(_without_secrets(traceback.format_exc())), err=True, nl=False)
         click.echo(
             "batchrunner: this is a mistake of ours; saved answers are safe. Please report the lines above.", err=True
         )
         code = Exit.BUG
     _let_go_of_closed_streams()
     sys.exit(int(code) if isinstance(code, int) else 0)
+
+
+def _without_secrets(text: str) -> str:
+    """Return *text* without keys: nobody knows what an error that nobody foresaw says."""
+    from batchrunner.api.redact import names_credential, without_keys
+
+    return without_keys(text, [value for name, value in os.environ.items() if names_credential(name)])
 
 
 def _safe(text: str) -> str:

@@ -1,5 +1,6 @@
 """Options that bound what a run may take in money and time."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,8 @@ from batchrunner.cli.options import together
 
 if TYPE_CHECKING:
     from batchrunner.policy.caps import Caps
+    from batchrunner.policy.projection import Projection
+    from batchrunner.report import Pilot, Wished
 
 #: What a run may cost, and how long it may take.
 capping = together(
@@ -25,6 +28,52 @@ capping = together(
         help="End within so long: 90s, 45m, 6h. Sends nothing more in time for the last answers to arrive.",
     ),
 )
+
+#: A sample first.
+piloting = together(
+    click.option(
+        "--pilot",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Send N requests drawn by chance first, say what the rest will cost and how much of it will fail, and ask. "
+        "Without a terminal: stop there (exit 4).",
+    ),
+    click.option("-y", "--yes", is_flag=True, help="Go on after --pilot without asking."),
+)
+
+
+def pilot_of(given: dict[str, Any]) -> "Pilot | None":
+    """Return the pilot by the options above; None: none is asked for."""
+    from batchrunner.report import Pilot
+
+    if given["pilot"] is None:
+        return None
+    return Pilot(given["pilot"], _agreed if not given["yes"] else _always)
+
+
+async def _always(_projection: "Projection", _wished: "Wished") -> bool:
+    return True
+
+
+async def _agreed(_projection: "Projection", wished: "Wished") -> bool:
+    """Ask on the terminal; without one nobody can say yes. Whoever interrupts says no."""
+    import anyio
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    answers: list[str] = []
+
+    async def ask() -> None:
+        click.echo("Send the rest? [Y/n] ", nl=False, err=True)
+        await anyio.wait_readable(sys.stdin)
+        answers.append(sys.stdin.readline())
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await wished()
+        group.cancel_scope.cancel()
+    return bool(answers) and answers[0] != "" and answers[0].strip().lower() in {"", "y", "yes"}
 
 
 def caps_of(given: dict[str, Any], last: dict[str, Any]) -> "Caps":

@@ -9,14 +9,14 @@ import click
 
 from batchrunner.cli import options
 from batchrunner.cli.names import find_store
-from batchrunner.cli.showing import reader_may_leave
+from batchrunner.cli.showing import many, reader_may_leave
 from batchrunner.errors import UsageError
-from batchrunner.export import ExportReport, Format, Options, Sink
+from batchrunner.export import ExportReport, Format, Options, Sink, export_ledger
 from batchrunner.export import export as write_export
 from batchrunner.export.columns import parse_columns
 from batchrunner.export.long_cells import EXCEL_ROWS
 from batchrunner.model import State
-from batchrunner.screen import count, visible
+from batchrunner.screen import count, usd, visible
 from batchrunner.store.read import Reader
 from batchrunner.store.rows import Chosen
 
@@ -37,6 +37,7 @@ from batchrunner.store.rows import Chosen
 @click.option("--failed", is_flag=True, help="Only failed requests.")
 @click.option("--pending", is_flag=True, help="What is left, as a job file that `run` takes.")
 @click.option("--flatten/--no-flatten", help="Answers that are JSON objects become columns `answer.key`.")
+@click.option("--ledger", is_flag=True, help="A row per attempt, with what it cost: to be held against an invoice.")
 @click.option(
     "--excel", is_flag=True, help="CSV for Excel: with a byte order mark, too long cells in a file beside it."
 )
@@ -52,14 +53,47 @@ def export(jobfile: Path, db: Path | None, output: Path | None, *, force: bool, 
               batchrunner export jobs.jsonl --format jsonl | jq -r .text
               batchrunner export jobs.jsonl --failed --columns custom_id,error_message
               batchrunner export jobs.jsonl --pending -o left.jsonl
+              batchrunner export jobs.jsonl --ledger -o ledger.csv
     """
     target = None if output is None or str(output) == "-" else output
+    if given.pop("ledger"):
+        _ledger(jobfile, db, target, force=force, given=given)
+        return
     fmt = _format(given, target)
     wanted = _options(given, fmt)
     with Reader(find_store(jobfile, db)) as reader:
         report = write_export(reader, target or _stdout(), fmt, wanted, overwrite=force, sources=[jobfile])
     for line in _closing_lines(report, target):
         click.echo(line, err=True)
+
+
+#: What speaks of requests, not of attempts.
+_OF_REQUESTS = {"columns": "--columns", "where": "--where", "failed": "--failed", "pending": "--pending"} | {
+    "flatten": "--flatten",
+    "excel": "--excel",
+}
+
+
+def _ledger(jobfile: Path, db: Path | None, target: Path | None, *, force: bool, given: dict[str, Any]) -> None:
+    asked = [flag for name, flag in _OF_REQUESTS.items() if given[name] and not options.is_from_definition(name)]
+    if asked:
+        raise UsageError(f"--ledger writes every attempt; leave out {', '.join(asked)}.")
+    named = given["fmt"] if not options.is_from_definition("fmt") else None
+    fmt = Format(named) if named else Format.of(target) if target else Format.CSV
+    with Reader(find_store(jobfile, db)) as reader:
+        report = export_ledger(
+            reader, target or _stdout(), fmt, raw=given["raw_csv"], overwrite=force, sources=[jobfile]
+        )
+    where = visible(str(target)) if target else "stdout"
+    unknown = f", {many(report.unpriced, 'answer')} without a price" if report.unpriced else ""
+    more = (
+        f"; at most {usd(report.possible_usd)} more for {many(report.possibly_billed, 'attempt')} that may have been billed"
+        if report.possibly_billed
+        else ""
+    )
+    click.echo(
+        f"wrote {many(report.rows, 'attempt')} to {where}: {usd(report.known_usd)} known{unknown}{more}", err=True
+    )
 
 
 def _options(given: dict[str, Any], fmt: Format) -> Options:

@@ -75,7 +75,7 @@ def _asked(endpoint: "Endpoint") -> tuple[list[dict[str, Any]] | None, str | Non
                 way = await stack.enter_async_context(opened(endpoint, 1))
             except HaltError:
                 return None, "there is no usable credential"
-            offers = await offered_models(way.sender.client, way.sender.secrets)
+            offers = await offered_models(await way.sender.sdk_client(), way.sender.secrets)
             return (None, offers) if isinstance(offers, str) else ([asdict(offer) for offer in offers], None)
 
     return anyio.run(ask)

@@ -1,6 +1,5 @@
 """`rules`: what is done about each class of failures, with all that was said about it."""
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -58,11 +57,10 @@ def _said(jobfile: Path | None, db: Path | None) -> Mapping[str, Mapping[str, An
     store = find_store(jobfile, db) if jobfile is not None else db
     if store is None or (db is None and not store.exists()):
         return {}
-    from batchrunner.store.files import open_reader
-    from batchrunner.store.history import latest_settings
+    from batchrunner.store.read import Reader
 
-    with contextlib.closing(open_reader(store)) as conn:
-        said: Mapping[str, Mapping[str, Any]] = latest_settings(conn).get("rules", {})
+    with Reader(store) as reader:
+        said: Mapping[str, Mapping[str, Any]] = reader.settings().get("rules", {})
     return said
 
 

@@ -1,18 +1,18 @@
 """`run`, `resume` and `retry`: three ways into the same run."""
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchrunner.cli import options
-from batchrunner.cli.capping import capping, caps_of
+from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
 from batchrunner.cli.routes import move_routing, routing
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
+from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
-from batchrunner.store.files import open_reader, store_path
-from batchrunner.store.history import latest_settings
+from batchrunner.store.files import store_path
+from batchrunner.store.read import Reader
 
 if TYPE_CHECKING:
     from batchrunner.endpoint import Endpoint
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @options.sampling
 @capping
 @routing
+@piloting
+@sharing
 @options.running
 def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send every request of JOBFILE and save the answers; the same command again continues.
@@ -47,7 +49,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     store = db or store_path(jobfile)
     if store == jobfile:
         raise UsageError(f"{jobfile} is a store, not a job file; `batchrunner resume {jobfile}` goes on with it.")
-    return _run(db or jobfile, {"store": store, "source": source, "on_change": given["on_change"]}, given, {})
+    job = {"store": store, "source": source, "on_change": given["on_change"], "pilot": pilot_of(given)}
+    return _run(db or jobfile, job, given, {})
 
 
 @click.command()
@@ -56,6 +59,8 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
 @options.sampling
 @capping
 @routing
+@piloting
+@sharing
 @options.running_again
 def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Go on with a run from its store alone; limits as in its last run unless given anew.
@@ -63,7 +68,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner resume jobs.jsonl
     """
     store = db or store_path(jobfile)
-    return _run(db or jobfile, {"store": store}, given, _last_settings(store))
+    return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
 @click.command()
@@ -72,6 +77,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
 @selecting
 @capping
 @routing
+@sharing
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Put failed requests back, with full budgets, and run.
@@ -152,6 +158,7 @@ def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
 def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str, Any]) -> int:
     import anyio
 
+    from batchrunner.audience import OwnProcess
     from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
@@ -166,7 +173,12 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
 
     async def work() -> int:
         report = await run_job(
-            Job(durability=given["durability"], **job), settings, endpoints, reporter=watching, signals=True
+            Job(durability=given["durability"], **job),
+            settings,
+            endpoints,
+            reporter=watching,
+            signals=True,
+            audience=OwnProcess(),
         )
         if isinstance(watching, JsonLines):
             watching.emit({"event": "end", **report.as_record()})
@@ -227,6 +239,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         sampling=_sampling(given),
         caps=caps_of(given, last),
         routing=parse_routing(given, last),
+        sharing=sharing_of(given, last),
     )
 
 
@@ -254,5 +267,5 @@ def _sampling(given: dict[str, Any]) -> "Sampling":
 
 def _last_settings(store: Path) -> dict[str, Any]:
     """Return the settings on record of the latest run, as it was tuned last: limits and rules, never an address."""
-    with contextlib.closing(open_reader(store)) as conn:
-        return latest_settings(conn)
+    with Reader(store) as reader:
+        return reader.settings()

@@ -182,8 +182,9 @@ def _change_lines(run: Run) -> Iterator[str]:
 
 def _spend_lines(survey: Survey) -> Iterator[str]:
     if survey.spend:
-        cost = f"; ${survey.cost_usd:,.2f}" if survey.cost_usd is not None else ""
-        yield _labelled("tokens", ", ".join(f"{count(survey.total(n))} {words}" for n, words in TOKENS.items()) + cost)
+        yield _labelled("tokens", ", ".join(f"{count(survey.total(n))} {words}" for n, words in TOKENS.items()))
+        for label, text in survey.money.lines():
+            yield _labelled(label, text)
     if survey.possible_duplicates:
         paid = f"{attempts(survey.possible_duplicates)} may have been paid for without an answer"
         yield _labelled("duplicates", f"{paid}; --possible-duplicates lists them")

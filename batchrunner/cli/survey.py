@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrunner.advice import export_command
+from batchrunner.cli.money import Bottom
 from batchrunner.cli.names import Names
 from batchrunner.store.found import Job, Progress, Retrying, Run, Spend, seconds_between
 from batchrunner.store.minutes import HeldBack
@@ -36,6 +37,7 @@ class Survey:
     run_s: float  #: How long that run has worked, or did.
     silent_s: float  #: Since its last sign of life.
     spend: Sequence[Spend]
+    money: Bottom
     possible_duplicates: int
     held_back: Sequence[HeldBack]  #: What the lanes of the latest run have waited for.
 
@@ -52,12 +54,6 @@ class Survey:
     def total(self, name: str) -> int:
         """Return the sum of one token column over all lanes."""
         return sum(getattr(lane, name) for lane in self.spend)
-
-    @property
-    def cost_usd(self) -> float | None:
-        """What is known of the cost."""
-        known = [lane.cost_usd for lane in self.spend if lane.cost_usd is not None]
-        return sum(known) if known else None
 
     def as_json(self) -> dict[str, Any]:
         """Return it under the names that scripts may rely on."""
@@ -79,7 +75,9 @@ class Survey:
             "retrying": dataclasses.asdict(self.retrying),
             "running": self.running,
             "run": run,
-            "tokens": {name: self.total(name) for name in TOKENS} | {"cost_usd": self.cost_usd},
+            "tokens": {name: self.total(name) for name in TOKENS}
+            | {"cost_usd": self.money.known_usd if self.spend else None},
+            "money": self.money.as_json(),
             "lanes": [dataclasses.asdict(lane) for lane in self.spend],
             "possible_duplicates": self.possible_duplicates,
             "held_back": [dataclasses.asdict(lane) for lane in self.held_back],
@@ -89,10 +87,11 @@ class Survey:
 def take_survey(reader: Reader, now: datetime) -> Survey:
     """Ask *reader* everything that `status` shows; *now* is UTC, aware."""
     run = next(iter(reader.latest_runs(1)), None)
+    progress = reader.progress()
     return Survey(
         store=reader.path,
         job=reader.job(),
-        progress=reader.progress(),
+        progress=progress,
         retrying=reader.retrying(),
         run=run,
         running=run is not None and run.is_alive(now),
@@ -100,6 +99,7 @@ def take_survey(reader: Reader, now: datetime) -> Survey:
         run_s=_worked_s(run, now) if run else 0.0,
         silent_s=max(0.0, seconds_between(run.heartbeat_at, now)) if run else 0.0,
         spend=reader.tokens(),
+        money=Bottom.of(reader.accounts(now), progress),
         possible_duplicates=reader.count_possible_duplicates(now),
         held_back=reader.held_back(run) if run else (),
     )

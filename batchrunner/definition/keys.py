@@ -172,6 +172,8 @@ TABLES: Mapping[str, Mapping[str, Check]] = {
     "run": {
         "timeout_s": seconds(zero=False),
         "max_duration": _duration,
+        "prime": switch,
+        "dedupe": switch,
         "drain_s": seconds(zero=True),
         "first": whole(0, 10**12),
         "schema": text,

@@ -81,7 +81,7 @@ async def _examine(found: Diagnosis, way: Way, endpoint: Endpoint, wanted: Wante
     found.add(of_network(steps))
     if not all(step.ok for step in steps):
         return
-    client, secrets = way.sender.client, tuple(way.sender.secrets)
+    client, secrets = await way.sender.sdk_client(), tuple(way.sender.secrets)
     names = [endpoint.models.get(name, name) for name in wanted.models]
     found.sent.append(f"GET {MODELS}")
     models = await ask(client, f"{MODELS}?limit=1000", secrets=secrets)
@@ -113,7 +113,7 @@ async def _count(found: Diagnosis, way: Way, endpoint: Endpoint, wanted: Wanted)
     params = {name: value for name, value in json.loads(wanted.first).items() if name in _COUNTED}
     params["model"] = endpoint.models.get(params["model"], params["model"])
     found.sent.append(f"POST {COUNT} (the first request of the job)")
-    count: Answer = await ask(way.sender.client, COUNT, params, secrets=tuple(way.sender.secrets))
+    count: Answer = await ask(await way.sender.sdk_client(), COUNT, params, secrets=tuple(way.sender.secrets))
     found.add(of_parameters(count, round(len(wanted.first) / _BYTES_PER_TOKEN)))
 
 

@@ -18,6 +18,10 @@ class Admitted(Protocol):
         """To be called when the request really goes out; the limits count that moment."""
         ...
 
+    def mark_begun(self) -> None:
+        """To be called when the first of the answer arrives, before its end; needed only where `attempt.leads`."""
+        ...
+
 
 #: `take(n)` waits for what is admitted and returns 1 to n of it; nothing means that the run has no more.
 Take = Callable[[int], Awaitable[Sequence[Admitted]]]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import takewhile
 from operator import itemgetter
 from typing import Any
 
@@ -19,6 +20,8 @@ from batchrunner.store.read import Reader
 MOST_ANSWER_COLUMNS = 1000
 _NAMES_SHOWN = 60
 _ON_DEMAND = ("metadata", "message", "line")
+#: The id of the identical request whose answer a row has; a column of stores that a run with `--dedupe` worked on.
+_TWIN = "deduplicated_of"
 
 
 class Origin(Enum):
@@ -29,6 +32,10 @@ class Origin(Enum):
     JSON = auto()  #: A field of the row that is JSON text.
     METADATA = auto()  #: A key of the metadata.
     ANSWER = auto()  #: A key of the answer.
+
+
+#: What stands in the row as it is.
+_OWN = {Origin.FIELD, Origin.JSON}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +57,22 @@ class Layout:
     def extra(self) -> list[str]:
         """What the rows must have beside the ordinary fields, for `Reader.export_rows`."""
         wanted = {column.key for column in self.columns if column.origin in {Origin.FIELD, Origin.JSON}}
-        return sorted(wanted & {"message", "line"})
+        return sorted(wanted & {"message", "line", _TWIN})
 
     @property
     def is_plain(self) -> bool:
         """Whether every value is one of the store's own: a text, a number or None."""
-        return {column.origin for column in self.columns} <= {Origin.FIELD, Origin.JSON}
+        return {column.origin for column in self.columns} <= _OWN
 
     def reader(self) -> Callable[[ExportRow], Sequence[Any]]:
         """Return the function that takes a row apart into the values of the columns."""
         # Millions of times: places instead of names, comparisons instead of calls.
         place = {name: i for i, name in enumerate((*EXPORT_COLUMNS, "metadata", *self.extra))}
-        if self.is_plain and len(self.columns) > 1:
-            return itemgetter(*(place[column.key] for column in self.columns))
+        own = list(takewhile(lambda column: column.origin in _OWN, self.columns))
+        rest = self.columns[len(own) :]
+        if len(own) > 1 and all(column.origin is Origin.METADATA for column in rest):
+            keys = [column.key for column in rest]
+            return _plainly(itemgetter(*(place[column.key] for column in own)), keys, place["metadata"])
         origins = {column.origin for column in self.columns}
         with_metadata, with_answer = Origin.METADATA in origins, bool(origins & {Origin.ANSWER, Origin.TEXT})
         parts = [(column.origin, column.key, place.get(column.key, -1)) for column in self.columns]
@@ -84,6 +94,19 @@ class Layout:
         return values
 
 
+def _plainly(
+    own: Callable[[ExportRow], Sequence[Any]], keys: Sequence[str], at: int
+) -> Callable[[ExportRow], Sequence[Any]]:
+    """Return the function that gives what is the row's *own*, then *keys* of the metadata, which stand at place *at*."""
+    if not keys:
+        return own
+
+    def values(row: ExportRow) -> list[Any]:
+        return [*own(row), *map(json.loads(row[at] or "{}").get, keys)]
+
+    return values
+
+
 def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
     """Return the columns of an export. Reads the metadata and, to flatten them, the answers once.
 
@@ -91,6 +114,8 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
     """
     text = Origin.TEXT if options.flatten else Origin.FIELD
     fields = [Column(name, text if name == "text" else Origin.FIELD, name) for name in EXPORT_COLUMNS]
+    if reader.has_deduplicated():
+        fields.append(Column(_TWIN, Origin.FIELD, _TWIN))
     answers = _answer_keys(reader, options) if options.flatten else []
     by_key = fmt is Format.CSV or bool(options.columns)
     metadata = metadata_keys(reader.metadata()) if by_key else []
@@ -98,7 +123,7 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
         *((Origin.METADATA, key, key) for key in metadata),
         *((Origin.ANSWER, key, f"answer.{key}") for key in answers),
     ]
-    names = column_names([name for _, _, name in named])
+    names = column_names([name for _, _, name in named], [column.name for column in fields])
     keyed = [Column(name, origin, key) for name, (origin, key, _) in zip(names, named, strict=True)]
     if options.columns:
         asked = [] if answers or not options.flatten else _answers_to_come(options.columns)
@@ -157,12 +182,12 @@ def metadata_keys(texts: Iterable[str]) -> list[str]:
     return list(keys)
 
 
-def column_names(keys: Iterable[str]) -> list[str]:
-    """Return a column name for each metadata key: the key, with `metadata.` in front where that name is taken."""
-    names = dict.fromkeys(EXPORT_COLUMNS)
+def column_names(keys: Iterable[str], taken: Sequence[str] = EXPORT_COLUMNS) -> list[str]:
+    """Return a column name for each metadata key: the key, with `metadata.` in front where that name is *taken*."""
+    names = dict.fromkeys(taken)
     for key in keys:
         name = key
         while name in names:
             name = f"metadata.{name}"
         names[name] = None
-    return list(names)[len(EXPORT_COLUMNS) :]
+    return list(names)[len(taken) :]

@@ -49,7 +49,7 @@ def export(
     try:
         if not isinstance(target, Path):
             return _write(reader, target, fmt, options)
-        kept = [*_store_files(reader.path), Path(job.input_path), reader.path.parent / job.input_path, *sources]
+        kept = [*store_files(reader.path), Path(job.input_path), reader.path.parent / job.input_path, *sources]
         return _write_file(reader, target, fmt, options, overwrite=overwrite, kept=kept)
     except BrokenPipeError:
         raise
@@ -80,7 +80,8 @@ def _write_file(
     return report
 
 
-def _store_files(store: Path) -> list[Path]:
+def store_files(store: Path) -> list[Path]:
+    """Return *store* and all that lies beside it and belongs to it."""
     return [
         store,
         lock_path(store),

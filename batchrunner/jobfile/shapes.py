@@ -13,6 +13,7 @@ from batchrunner.jobfile.forms import Parts, filled, parts_of
 from batchrunner.jobfile.lines import Line
 from batchrunner.jobfile.template import Pattern, Template, pattern
 from batchrunner.model import Request
+from batchrunner.policy.prefixes import MARKER, path_of
 
 #: The API takes no larger request body.
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -105,6 +106,7 @@ class Shaper:
             check_stream(body["stream"]) if "stream" in body else False,
             None if parts.timeout_s is None else check_timeout(parts.timeout_s),
             compact(parts.metadata) if parts.metadata else None,
+            prefix=path_of(body) if MARKER in params else None,
         )
 
     def _describe_files(self, body: dict[str, Any]) -> int:

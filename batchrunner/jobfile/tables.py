@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from batchrunner.errors import InputError
 from batchrunner.jobfile.decode import compact
-from batchrunner.jobfile.faults import shown, shown_names
+from batchrunner.jobfile.faults import SHOWN_CHARS, shown, shown_names
 from batchrunner.jobfile.lines import MAX_LINE_BYTES, Line
 
 _ID_COLUMNS = ("custom_id", "id")
@@ -118,7 +118,8 @@ def _header(feed: _Feed, delimiter: str, name: str, fields: Collection[str] | No
             raise InputError(f"{name}: the header (line {feed.row_line}) is damaged: {_not_csv(error)}.") from None
     _check_names(header, name)
     if fields is None:
-        example = next((column for column in header if column not in _ID_COLUMNS), header[0])
+        short = [column for column in header if len(column) <= SHOWN_CHARS and column.isprintable()]
+        example = next((column for column in short if column not in _ID_COLUMNS), short[0] if short else "column")
         raise InputError(
             f"{name} is a table: say how a row becomes a prompt, such as --prompt 'Solve: {{{example}}}'. "
             f"Its columns are {shown_names(header)}."

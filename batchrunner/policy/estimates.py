@@ -2,6 +2,7 @@
 
 import re
 
+from batchrunner.policy.prefixes import marks_of
 from batchrunner.policy.recent import Recent
 
 #: So many answers make the percentile trustworthy, and so many of the latest count.
@@ -50,8 +51,8 @@ class OutputEstimate:
 class InputEstimate:
     """How many input tokens a body counts for: its characters, scaled by what those before it counted for.
 
-    What the cache delivers does not count at the API, so the scale learns that by itself. Data of images and
-    documents is not text and is left out of the characters.
+    What the cache delivers does not count at the API: of marked prefixes the caller knows what it has, and says so; what
+    it delivers beyond that the scale learns. Data of images and documents is not text and is left out of the characters.
     """
 
     def __init__(self) -> None:
@@ -59,14 +60,23 @@ class InputEstimate:
         self._chars = CHARS_PER_TOKEN
         self._asked = "", (0, 0)  # the body that was asked about last, and its measure: it is asked about again
 
-    def tokens(self, params: str) -> float:
-        """Return what to reserve for the body *params* (JSON text)."""
+    def tokens(self, params: str, kept_chars: int = 0) -> float:
+        """Return what to reserve for the body *params* (JSON text), of which the cache delivers *kept_chars*."""
         chars, blobs = self._measured(params)
+        if kept_chars:
+            if kept_chars > chars:  # there is data in the prefix, and where there is some, there is mostly all of it
+                chars, blobs = len(params), 0
+            chars = max(0, chars - kept_chars)
         return 1 + chars * self._tokens / self._chars + blobs * _TOKENS_PER_BLOB
 
-    def at_least(self, params: str) -> float:
-        """Return what the body *params* surely counts for: no text has fewer tokens, unless the cache has it."""
+    def at_least(self, params: str, prefix: str | None = None) -> float:
+        """Return what the body *params* surely counts for: no text has fewer tokens, unless the cache has it.
+
+        *prefix*: its marked prefixes (`prefixes.path_of`), which the cache may have.
+        """
         chars, _ = self._measured(params)
+        if prefix is not None:
+            chars = max(0, chars - marks_of(prefix)[-1].chars)
         return chars * min(1 / _MOST_CHARS_PER_TOKEN, self._tokens / self._chars)
 
     def note(self, params: str, input_tokens: int) -> None:

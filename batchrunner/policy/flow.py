@@ -96,13 +96,14 @@ class Flow:
         """A start is wanted: notice pauses."""
         self.requests.look(now)
 
-    def place_for(self, attempt: Attempt) -> Place:
-        """Return what *attempt* will need, by what those before it have used."""
-        return Place(self._input_estimate.tokens(attempt.params), self._output_estimate.tokens(attempt.max_tokens))
+    def place_for(self, attempt: Attempt, kept_chars: int = 0) -> Place:
+        """Return what *attempt* will need, by what those before it have used; *kept_chars* of it are in the prompt cache."""
+        inputs = self._input_estimate.tokens(attempt.params, kept_chars)
+        return Place(inputs, self._output_estimate.tokens(attempt.max_tokens))
 
     def impossible(self, attempt: Attempt) -> str | None:
         """Return why *attempt* can never be admitted; None if it can, or if that is not certain."""
-        at_least = self._input_estimate.at_least(attempt.params)
+        at_least = self._input_estimate.at_least(attempt.params, attempt.prefix)
         if not self.inputs.is_impossible(at_least):
             return None
         return (
@@ -196,6 +197,11 @@ class Flow:
         rule = self._rules[failure.error_class]
         if around.is_suspect:
             return Lesson(excused=True, retry_at=now + (failure.retry_after_s or rule.first_s))
+        if failure.error_class is ErrorClass.RATE_LIMITED and self.requests.stray.refused(now, self.requests.sends):
+            # No pace is slow enough for it: only a time that the server names holds the others up.
+            if failure.retry_after_s is not None:
+                self.gate.close(now, sent_at, failure.retry_after_s, 0.0)
+            return Lesson(excused=True, retry_at=max(self.gate.open_at, now + rule.first_s))
         at_once = failure.error_class is ErrorClass.CONCURRENCY
         self.concurrency.refused(now, sent_at, around.in_flight, at_once=at_once)
         if at_once and failure.retry_after_s is None:  # fewer slots are the remedy; the others may go on
@@ -240,7 +246,7 @@ class Flow:
         if usage == Usage():  # gateways leave it out
             return round(place.input_tokens), round(len(answer.text) / CHARS_PER_TOKEN)
         counted = usage.input_tokens + usage.cache_write_tokens
-        self._input_estimate.note(attempt.params, counted)
+        self._input_estimate.note(attempt.params, counted + (usage.cache_read_tokens if attempt.prefix else 0))
         self._output_estimate.note(usage.output_tokens)
         self._rebase(now)
         return counted, usage.output_tokens

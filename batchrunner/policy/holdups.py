@@ -25,6 +25,7 @@ class Reason(StrEnum):
     PAUSED = "pause"  #: The user's own.
     STORE = "the store"  #: It cannot be written.
     CONSUMER = "consumer"  #: A Python program that takes results as they settle.
+    CACHE = "the prompt cache to be written"  #: What is left shares a prefix that another request is just writing to the prompt cache.
     RETRIES = "retries"  #: Nothing but retries is left, and none of them is due.
 
 

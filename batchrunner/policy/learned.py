@@ -44,6 +44,10 @@ class LearnedRate:
         """Whether it is below its ceiling."""
         return self._base != math.inf and self.at(now) < self.ceiling
 
+    def forget(self) -> None:
+        """What it has learnt was not about the rate."""
+        self._base = math.inf
+
     def refused(self, now: float, sent_at: float, accepted: float) -> bool:
         """Something sent at *sent_at* was refused while *accepted* per second came through; True if that cut the rate."""
         if sent_at <= self._cut_at:

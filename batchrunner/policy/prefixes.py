@@ -7,6 +7,7 @@ the top level marks the last block. Source: the documentation of prompt caching,
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -27,8 +28,10 @@ _MINIMA = (
     (re.compile(r"claude-haiku-\d+(-\d{1,2})?"), 4096),
 )
 _DATE = re.compile(r"-20\d{6}$")
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _KEY_BYTES = 8
+_BETWEEN = "|"
+_AFTER_ALL = "~"  # sorts behind everything that a path is made of
 
 
 class Prefix(NamedTuple):
@@ -37,6 +40,41 @@ class Prefix(NamedTuple):
     key: str  #: Hash of the model and all blocks so far, whatever their markers.
     chars: int  #: Of those blocks as compact JSON, without their markers.
     lifetime: str | None  #: `5m` or `1h` if it is marked; otherwise None, or what the marker says in its place.
+
+
+class Mark(NamedTuple):
+    """A marked prefix of a request, as a run goes by it."""
+
+    key: str
+    chars: int
+    lifetime_s: float
+
+
+def path_of(params: Mapping[str, Any]) -> str | None:
+    """Return the marked prefixes of *params* as text, shortest first; None if none can be kept.
+
+    Sorted by it, requests that share a prefix stand together. What is surely too short for the model is left out: no
+    text has more tokens than characters.
+    """
+    least = minimum_tokens(str(params.get("model")))
+    marked = [p for p in prefixes(params) if p.lifetime in LIFETIMES_S and p.chars >= least]
+    return _BETWEEN.join(f"{p.key}.{p.chars}.{p.lifetime}" for p in marked[:MOST_MARKS]) or None
+
+
+@lru_cache(maxsize=1024)
+def marks_of(path: str) -> tuple[Mark, ...]:
+    """Return the marks that *path* stands for; none for an empty one."""
+    if not path:
+        return ()
+    fields = (part.split(".") for part in path.split(_BETWEEN))
+    return tuple(Mark(key, int(chars), LIFETIMES_S[lifetime]) for key, chars, lifetime in fields)
+
+
+def group_of(path: str, key: str) -> tuple[str, str]:
+    """Return the range of paths, from the first to below the second, that share *path*'s prefix with that *key*."""
+    end = path.find(_BETWEEN, path.index(key))
+    start = path if end < 0 else path[:end]
+    return start, start + _AFTER_ALL
 
 
 def minimum_tokens(model: str) -> int:

@@ -8,6 +8,7 @@ from batchrunner.policy.brake import HeaderBrake
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.learned import Accepted, LearnedRate
 from batchrunner.policy.ramp import LONG_RUN_S, OPENING_S, PAUSE_S, RETURN_S, SLOWEST, Ramp
+from batchrunner.policy.stray import StrayRefusals
 from batchrunner.policy.window import UNLIMITED, Rate, StrictWindow
 
 #: A limit that the endpoint raises is believed when so many answers in a row say so; a lower one at once.
@@ -30,6 +31,7 @@ class RequestLimit:
         # The endpoint's, and until it names one the memory of the last minute.
         self._theirs = StrictWindow(UNLIMITED)
         self._learned = LearnedRate()
+        self.stray = StrayRefusals()
         self._accepted = Accepted()
         self._brake = HeaderBrake()
         self._burst = burst
@@ -119,7 +121,10 @@ class RequestLimit:
         """What was sent at *sent_at* met this limit."""
         self._burst = False
         self._accepted.refused(sent_at)
-        self._learned.refused(now, sent_at, self._accepted.per_s(now))
+        accepted = self._accepted.per_s(now)
+        rate = min(self._learned.at(now), accepted)
+        if self._learned.refused(now, sent_at, accepted) and self.stray.cut(now, self.sends, rate):
+            self._learned.forget()
 
     def offer(self, quota: Quota, now: float, sent_at: float, nth: int, own_sends: int) -> bool:
         """Take in the headers of the answer to the *nth* send; True if the endpoint's limit is another than before."""

@@ -14,6 +14,11 @@ class Sampling:
     seed: int = 0  #: Decides what is drawn: the same seed, the same requests.
 
     @property
+    def picks(self) -> bool:
+        """Whether it leaves any request out."""
+        return bool(self.ids) or self.sample is not None
+
+    @property
     def chooses(self) -> bool:
         """Whether it asks for anything but all requests in their order."""
         return bool(self.ids) or self.sample is not None or self.shuffle

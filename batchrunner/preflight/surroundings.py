@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batchrunner.api.address import OFFICIAL_HOST, OFFICIAL_URL, check_base_url
+from batchrunner.api.redact import without_keys
 from batchrunner.errors import BatchrunnerError, UsageError
 from batchrunner.preflight.findings import Fault, error, note, warning
 from batchrunner.store.read import Reader
@@ -43,8 +44,8 @@ def shown_address(address: str) -> str:
         host = url.hostname or ""
         port = f":{url.port}" if url.port else ""
     except ValueError:
-        return "(unreadable)"
-    return f"{url.scheme}://{host}{port}{url.path}" if url.scheme and host else "(unreadable)"
+        return without_keys("(unreadable)")
+    return without_keys(f"{url.scheme}://{host}{port}{url.path}" if url.scheme and host else "(unreadable)")
 
 
 def check_address(address: str, *, insecure: bool) -> Iterator[Fault]:

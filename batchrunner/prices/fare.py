@@ -48,12 +48,11 @@ class Fares:
         worst = known.price.cost(_usage(body, attempt.params, prompt, attempt.max_tokens))
         return None if likely is None or worst is None else Fare(likely, worst)
 
-    def answered(self, attempt: Attempt, usage: Usage) -> float | None:
-        """Take in what an answer to *attempt* has used, and return what it cost; None where a price is not known."""
+    def answered(self, attempt: Attempt, usage: Usage) -> None:
+        """Take in what an answer to *attempt* has used."""
         known = self._of(str(json.loads(attempt.params).get("model")))
         known.inputs.note(attempt.params, usage.prompt_tokens)
         known.outputs.note(usage.output_tokens)
-        return None if known.price is None else known.price.cost(usage)
 
     def _of(self, model: str) -> _Known:
         if model not in self._known:

@@ -11,6 +11,7 @@ from typing import Any
 from batchrunner.policy.prefixes import MARKER
 from batchrunner.simulator.cache import CHARS_PER_TOKEN, NO_USE, CacheUse
 from batchrunner.simulator.markers import NO_MARKS, Marks
+from batchrunner.simulator.money import FAST, Consumption, charge_pusd
 from batchrunner.simulator.schema import fitting_value, schema_asked
 
 _MARKER = re.compile(r"\[\[sim:[^\]]*\]\]\s?")
@@ -40,6 +41,26 @@ class Answer:
     model: str
     id: str
     cache: CacheUse = NO_USE  #: What of the input went through the cache.
+    fast: bool = False
+    geo: str | None = None  #: Where inference was asked to run.
+
+    def charge_pusd(self, *, batch: bool = False) -> int | None:
+        """What it costs, in picodollars; None for a model without a price. Declining before a word is said costs nothing."""
+        if self.stop_reason == "refusal":
+            return 0
+        return charge_pusd(
+            Consumption(
+                self.model,
+                self.uncached_tokens,
+                self.output_tokens,
+                self.cache.write_5m,
+                self.cache.write_1h,
+                self.cache.read,
+                fast=self.fast,
+                in_us=self.geo == "us",
+                batch=batch,
+            )
+        )
 
     @property
     def uncached_tokens(self) -> int:
@@ -139,6 +160,8 @@ def compose(
         output_tokens=spent if text or largest == 0 else 1,  # the API counts a token even for silence
         input_tokens=prompt.tokens,
         model=str(params["model"]),
+        fast=params.get("speed") == "fast" and params["model"] in FAST,
+        geo=params.get("inference_geo") if isinstance(params.get("inference_geo"), str) else None,
         id=f"msg_sim{prompt.body_sha256[:20]}{attempt:02d}",
     )
 
@@ -174,6 +197,9 @@ def message(answer: Answer) -> dict[str, Any]:
 def usage(answer: Answer, output_tokens: int) -> dict[str, Any]:
     """Return the `usage` of *answer* with *output_tokens* produced so far."""
     cache = answer.cache
+    served = {"speed": "fast"} if answer.fast else {}
+    if answer.geo is not None:
+        served["inference_geo"] = answer.geo
     return {
         "input_tokens": answer.uncached_tokens,
         "cache_creation_input_tokens": cache.written,
@@ -181,4 +207,5 @@ def usage(answer: Answer, output_tokens: int) -> dict[str, Any]:
         "cache_creation": {"ephemeral_5m_input_tokens": cache.write_5m, "ephemeral_1h_input_tokens": cache.write_1h},
         "output_tokens": output_tokens,
         "service_tier": "standard",
+        **served,
     }

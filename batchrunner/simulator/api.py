@@ -226,6 +226,7 @@ class Simulator:
                 cache_read_tokens=answer.cache.read if answer else 0,
                 cache_write_5m_tokens=answer.cache.write_5m if answer else 0,
                 cache_write_1h_tokens=answer.cache.write_1h if answer else 0,
+                charge_pusd=answer.charge_pusd() if answer else 0,
             ),
         )
 

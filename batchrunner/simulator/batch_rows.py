@@ -71,6 +71,7 @@ def process(row: Row, batch: str, headers: Mapping[str, str], settings: Simulato
         model=answer.model,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
+        charge_pusd=answer.charge_pusd(batch=True),
     )
     return Done(SUCCEEDED, _line(row, {"type": SUCCEEDED, "message": body}), booked)
 

@@ -22,6 +22,9 @@ class Wire(StrEnum):
     TRICKLE = "trickle"  #: Head at once, then the body a byte a second.
     TRUNCATE = "truncate"  #: Half of the body, declared as if it were the whole.
     BAD_GZIP = "bad_gzip"  #: Announced as gzip, which it is not.
+    GZIP_BOMB = "gzip_bomb"  #: A few kilobytes that unpack to more than any answer has.
+    HUGE = "huge"  #: A body larger than any answer.
+    HUGE_HEADER = "huge_header"  #: A header of a megabyte.
     ERROR_MIDWAY = "error_midway"  #: Half of a stream, then an error event.
 
 
@@ -161,6 +164,10 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "200_html": Fault("a web page instead of a message", raw=(HTML_TYPE, _UI)),
         "200_null": Fault("null instead of a message", raw=(JSON_TYPE, b"null")),
         "200_list": Fault("a list instead of a message", raw=(JSON_TYPE, b"[]")),
+        "200_shape": Fault(
+            "a message without content", raw=(JSON_TYPE, b'{"type":"message","content":null,"usage":{}}')
+        ),
+        "200_text": Fault("a text instead of a message", raw=("text/plain", b"It works!")),
         "200_error": Fault(
             "an error with status 200",
             raw=(JSON_TYPE, _error(200, "api_error", "Internal server error").body("req_simulated")),
@@ -174,6 +181,9 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "trickle": Fault("a byte a second", wire=Wire.TRICKLE, paid=True, slow=True),
         "close": Fault("end of file before any byte", wire=Wire.SILENT_CLOSE, slow=True),
         "bad_gzip": Fault("not the gzip it says it is", wire=Wire.BAD_GZIP, paid=True, slow=True),
+        "gzip_bomb": Fault("kilobytes that unpack to 65 MB", wire=Wire.GZIP_BOMB, paid=True, slow=True),
+        "huge": Fault("a body of 65 MB", wire=Wire.HUGE, paid=True, slow=True),
+        "huge_header": Fault("a header of 1 MB", wire=Wire.HUGE_HEADER, paid=True, slow=True),
         "redirect": Fault("sent elsewhere", status=307, raw=("text/plain", b""), headers={"location": "/v1/elsewhere"}),
         "sse_error": Fault(
             "an error event in mid-stream", wire=Wire.ERROR_MIDWAY, paid=True, slow=True, stream_only=True

@@ -37,6 +37,7 @@ class Arrival:
     cache_read_tokens: int = 0
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    charge_pusd: int | None = 0  #: What it costs if it is paid, in picodollars; None: the model has no price here.
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class BatchRow:
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    charge_pusd: int | None = 0  #: As of `Arrival`, at the price of batches.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Summary:
     batch_rows: Mapping[str, int] = field(default_factory=dict)  #: How the rows of batches ended.
     batch_input_tokens: int = 0  #: Of paid rows, at half the price.
     batch_output_tokens: int = 0
+    charged_pusd: int = 0  #: All that was paid, calls and rows of batches, in picodollars.
+    unpriced: int = 0  #: Paid answers of models that have no price here.
 
 
 class Ledger:
@@ -137,6 +141,7 @@ class Ledger:
             "paid": arrival.paid,
             "input_tokens": arrival.input_tokens,
             "output_tokens": arrival.output_tokens,
+            "charge_pusd": arrival.charge_pusd if arrival.paid else 0,
         }
         if arrival.cache_read_tokens or _written(arrival):
             facts |= {name: getattr(arrival, name) for name in _CACHED}
@@ -171,6 +176,8 @@ class Ledger:
             batch_rows=dict(self._batch_rows),
             batch_input_tokens=counts["batch_input_tokens"],
             batch_output_tokens=counts["batch_output_tokens"],
+            charged_pusd=counts["charged_pusd"],
+            unpriced=counts["unpriced"],
         )
 
     def max_in_window(self, period_s: float) -> int:
@@ -192,7 +199,9 @@ class Ledger:
             at = datetime.fromisoformat(line["at"])
             epoch = epoch or at - timedelta(seconds=line["t"])
             if line["event"] == "batch_row":
-                ledger._fold_row(BatchRow(**{name: line[name] for name in BatchRow.__dataclass_fields__}))
+                ledger._fold_row(
+                    BatchRow(**{name: line[name] for name in BatchRow.__dataclass_fields__ if name in line})
+                )
                 continue
             arrival = Arrival(**{name: line[name] for name in Arrival.__dataclass_fields__ if name in line})
             if line["event"] == "arrival":
@@ -227,6 +236,7 @@ class Ledger:
             self._counts["cache_writes"] += _written(arrival) > 0
             self._counts["cache_read_tokens"] += arrival.cache_read_tokens
             self._counts["cache_write_tokens"] += _written(arrival)
+            self._charge(arrival.charge_pusd)
 
     def _fold_row(self, row: BatchRow) -> None:
         self._batches.add(row.batch)
@@ -237,6 +247,11 @@ class Ledger:
             self._paid[row.body] = self._paid.get(row.body, 0) + 1
             self._counts["batch_input_tokens"] += row.input_tokens
             self._counts["batch_output_tokens"] += row.output_tokens
+            self._charge(row.charge_pusd)
+
+    def _charge(self, charge_pusd: int | None) -> None:
+        self._counts["unpriced"] += charge_pusd is None
+        self._counts["charged_pusd"] += charge_pusd or 0
 
     def _at(self, now: float) -> str:
         return (self.epoch + timedelta(seconds=now)).isoformat(timespec="microseconds")

@@ -1,13 +1,17 @@
 """What faults do to a good reply on its way."""
 
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from batchrunner.simulator.events import error_event
 from batchrunner.simulator.faults import Wire
 from batchrunner.simulator.replies import Ending, Framing, Reply
 
 _TRICKLE_GAP_S = 1.0
+_MEGABYTE = b" " * (1 << 20)
+_HUGE_MB = 65  # more than a client should take
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # what follows it is no deflate stream
 
 
@@ -51,6 +55,24 @@ def _bad_gzip(reply: Reply) -> Reply:
     return replace(reply, headers={**reply.headers, "content-encoding": "gzip"}, chunks=(_GZIP_HEAD, *reply.chunks))
 
 
+@cache
+def _bomb() -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    return b"".join([packer.compress(_MEGABYTE) for _ in range(_HUGE_MB)]) + packer.flush()
+
+
+def _gzip_bomb(reply: Reply) -> Reply:
+    return replace(reply, headers={**reply.headers, "content-encoding": "gzip"}, chunks=(_bomb(),))
+
+
+def _huge(reply: Reply) -> Reply:
+    return replace(reply, chunks=(_MEGABYTE,) * _HUGE_MB, framing=Framing.LENGTH, gap_s=0.0)
+
+
+def _huge_header(reply: Reply) -> Reply:
+    return replace(reply, headers={**reply.headers, "x-huge": "y" * len(_MEGABYTE)})
+
+
 _SPOILERS: Mapping[Wire, Callable[[Reply], Reply]] = {
     Wire.WHOLE: lambda reply: reply,
     Wire.SILENT_RESET: _silent(Ending.RESET),
@@ -61,4 +83,7 @@ _SPOILERS: Mapping[Wire, Callable[[Reply], Reply]] = {
     Wire.TRICKLE: _trickle,
     Wire.TRUNCATE: _truncate,
     Wire.BAD_GZIP: _bad_gzip,
+    Wire.GZIP_BOMB: _gzip_bomb,
+    Wire.HUGE: _huge,
+    Wire.HUGE_HEADER: _huge_header,
 }

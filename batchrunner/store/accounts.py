@@ -1,10 +1,12 @@
 """What a store's attempts have cost, as a reader finds it: settled ones as they were added up, open ones one by one."""
 
+import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+from batchrunner.errors import UsageError
 from batchrunner.store.found import Spend
 
 HAS_SPENDING = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'spending'"
@@ -17,9 +19,17 @@ OPEN = """SELECT substr(a.started_at, 1, 10) AS day, a.lane, coalesce(p.model, '
     WHERE (a.ended_at IS NULL OR a.possibly_paid = 1) AND a.ended_at IS NULL
     GROUP BY 1, 2, 3, 4, 5"""
 #: Of a store that no run has brought to the third schema yet.
+PRICES = "SELECT model, endpoint, priced_at, figures FROM prices ORDER BY model, endpoint, priced_at"
 OLD_LANES = "SELECT * FROM spend ORDER BY lane"
 DOUBTFUL_BY_LANE = """SELECT lane, count(*) FROM attempts INDEXED BY attempts_doubtful
     WHERE ended_at IS NULL OR possibly_paid = 1 GROUP BY lane"""
+#: The columns of an exported ledger, in their order.
+LEDGER_COLUMNS = (
+    "time", "run_id", "custom_id", "number", "model", "endpoint", "class", "http_status", "api_request_id", "input_tokens",
+    "output_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cache_read_tokens", "web_searches", "service_tier", "speed",
+    "geo", "cost_usd", "possibly_billed", "possible_usd", "priced_at", "started_at", "ended_at",
+)  # fmt: skip
+LEDGER = f"SELECT {', '.join(LEDGER_COLUMNS)} FROM ledger ORDER BY seq, number"  # noqa: S608 - fixed names
 #: What was in flight when a run died, and what is.
 ABANDONED, IN_FLIGHT = "abandoned", "in flight"
 
@@ -106,6 +116,33 @@ def spend_of_lanes(conn: sqlite3.Connection) -> list[Spend]:
         )
         for name, sums in sorted(lanes.items())
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPrice:
+    """A price that was applied, as it is on record."""
+
+    model: str
+    endpoint: str
+    priced_at: str  #: The day, and where the figures are from.
+    figures: dict[str, Any] | None  #: USD per token by kind, bands, factors; None: not known.
+
+
+def kept_prices(conn: sqlite3.Connection) -> list[KeptPrice]:
+    """Return every price on record, by model, endpoint and day; none of an old store."""
+    if not conn.execute(HAS_SPENDING).fetchone()[0]:
+        return []
+    return [
+        KeptPrice(row["model"], row["endpoint"], row["priced_at"], json.loads(row["figures"] or "null"))
+        for row in conn.execute(PRICES)
+    ]
+
+
+def ledger_rows(conn: sqlite3.Connection) -> Iterator[sqlite3.Row]:
+    """Yield every attempt with what it cost, in the order of the requests' arrival. Raises `UsageError` for an old store."""
+    if not conn.execute(HAS_SPENDING).fetchone()[0]:
+        raise UsageError("This store is of an earlier version, which kept no costs; the next run brings it up to date.")
+    yield from conn.execute(LEDGER)
 
 
 def grouped(given: Sequence[Account], key: Callable[[Account], str]) -> dict[str, Account]:

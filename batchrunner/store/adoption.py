@@ -52,7 +52,7 @@ def adopt_found(conn: sqlite3.Connection, store: Path) -> Iterator[Adopted]:
     for place in places(store):
         for name in sorted(place.glob(f"{glob.escape(store.name)}.*{SUFFIX}")):
             with contextlib.suppress(_NotOurs):
-                yield _adopt(conn, name, trusted=False)
+                yield _adopt(conn, name, store, trusted=False)
 
 
 def adopt(conn: sqlite3.Connection, path: Path, store: Path) -> Adopted:
@@ -62,12 +62,12 @@ def adopt(conn: sqlite3.Connection, path: Path, store: Path) -> Adopted:
     nothing of it is taken in.
     """
     try:
-        return _adopt(conn, path, trusted=True)
+        return _adopt(conn, path, store, trusted=True)
     except _NotOurs as error:
         raise UsageError(f"{path} is no rescue file of {store}: {error}. Nothing was taken in.") from None
 
 
-def _adopt(conn: sqlite3.Connection, path: Path, *, trusted: bool) -> Adopted:
+def _adopt(conn: sqlite3.Connection, path: Path, store: Path, *, trusted: bool) -> Adopted:
     with _opened(path, trusted=trusted) as file:
         run_id, is_open = _run_of(conn, file)
         answers = known = 0
@@ -83,7 +83,10 @@ def _adopt(conn: sqlite3.Connection, path: Path, *, trusted: bool) -> Adopted:
                         change.write(cursor)
                 recount(cursor)
         except sqlite3.Error as error:
-            raise StoreError(f"What is in {path} cannot be written to the store: {error}. It stays there.") from error
+            raise StoreError(
+                f"What is in {path} cannot be written to {store} yet: {error}. It stays where it is; make room (or close what holds the store), then run "
+                "the same command again."
+            ) from error
         finally:
             conn.execute(f"PRAGMA synchronous = {before:d}")
     with contextlib.suppress(OSError):  # taken in a second time it changes nothing
@@ -95,7 +98,7 @@ def _adopt(conn: sqlite3.Connection, path: Path, *, trusted: bool) -> Adopted:
 def _opened(path: Path, *, trusted: bool) -> Iterator[BinaryIO]:
     """Open *path*; unless it is *trusted*, only a file that nobody else can have put there."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if trusted else os.O_NOFOLLOW))
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if trusted else os.O_NOFOLLOW))
     except OSError as error:
         if not trusted:
             raise _NotOurs from error

@@ -1,9 +1,10 @@
 """A store from Python: typed rows, read only, also while a run writes to it."""
 
+import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,9 @@ from batchrunner.model import ErrorClass, State
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.found import Progress
 from batchrunner.store.read import PROGRESS
+
+#: A page of results ends with the answer that makes it so long.
+PAGE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +130,31 @@ class Store:
         return Progress(**row) if row else Progress()
 
     def settled(self, seqs: Iterable[int]) -> list[Result]:
-        """Return the requests at these places of the store, in the order given."""
-        return list(self._rows(BY_SEQ, {"seqs": json.dumps(list(seqs))}))
+        """Return the requests at these places of the store, in the order given; of long answers only the first so many."""
+        return self._page(BY_SEQ, {"seqs": json.dumps(list(seqs))})
 
     def finished_before(self, run_id: int | None, *, after: int, most: int) -> list[Result]:
-        """Return up to *most* final requests beyond line *after* that this run did not finish, by line."""
-        return list(self._rows(EARLIER, {"after": after, "most": most, "run_id": run_id}))
+        """Return up to *most* final requests beyond line *after* that this run did not finish, by line; fewer of long answers."""
+        return self._page(EARLIER, {"after": after, "most": most, "run_id": run_id})
 
-    def _rows(self, sql: str, params: Mapping[str, Any]) -> Iterator[Result]:
+    def _page(self, sql: str, params: Mapping[str, Any]) -> list[Result]:
+        results, size = [], 0
+        with contextlib.closing(self._rows(sql, params)) as rows:
+            for result in rows:
+                results.append(result)
+                size += len(result.message_json or "")
+                if size >= PAGE_BYTES:
+                    break
+        return results
+
+    def _rows(self, sql: str, params: Mapping[str, Any]) -> Generator[Result, None, None]:
         rows = self._guarded(lambda: self._conn.execute(sql, params))
-        while (row := self._guarded(rows.fetchone)) is not None:
-            yield _result(row)
+        try:
+            while (row := self._guarded(rows.fetchone)) is not None:
+                yield _result(row)
+        finally:  # one that is left half read would hold the log
+            with contextlib.suppress(sqlite3.Error):
+                rows.close()
 
     def _guarded(self, read: Callable[[], Any]) -> Any:
         try:

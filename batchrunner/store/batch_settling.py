@@ -1,14 +1,16 @@
 """Settling many attempts of a batch at once: the same rows as single settlements write, in a few statements."""
 
 import sqlite3
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchrunner.model import Settlement, State, Success
 from batchrunner.store.changes import RESULT, end_columns, is_counted, next_state, to_blame
 from batchrunner.store.groups import COUNT_ONE
+from batchrunner.store.sharing import follow
 from batchrunner.store.spending import SPENT, spent
 
 # The first committed outcome wins: an attempt that has its row keeps it.
@@ -43,6 +45,9 @@ class SettledRows:
     """Attempts of batches that came to their ends, in one transaction."""
 
     settlements: Sequence[tuple[FromBatch, Settlement]]
+    followers: dict[int, "array[int]"] = field(
+        default_factory=dict
+    )  #: `seq` of a row -> of those that shared its fate.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Write all of them."""
@@ -58,6 +63,14 @@ class SettledRows:
                 cursor.execute(ADD[state], (cursor.rowcount,))
             if state is State.FAILED:
                 cursor.executemany(COUNT_ONE, [_group(s) for _, s in settled])
+            for _, settlement in settled:
+                if settlement.attempt.answers_others and state is not State.PENDING:
+                    self._lead(cursor, settlement, state)
+
+    def _lead(self, cursor: sqlite3.Cursor, s: Settlement, state: State) -> None:
+        blame = dict(zip(("error_class", "signature", "message"), to_blame(s.outcome), strict=True))
+        fate = {"state": str(state), "at": s.ended_at, **blame}
+        self.followers[s.attempt.seq] = follow(cursor, s.attempt.seq, s.attempt.number, fate)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

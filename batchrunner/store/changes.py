@@ -2,8 +2,9 @@
 
 import json
 import sqlite3
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from batchrunner.model import (
@@ -22,6 +23,7 @@ from batchrunner.model import (
 )
 from batchrunner.policy.signature import signature
 from batchrunner.store.groups import COUNT_ONE
+from batchrunner.store.sharing import follow
 from batchrunner.store.spending import SPENT, spent
 from batchrunner.store.transactions import transaction
 
@@ -84,6 +86,7 @@ class Settled:
 
     settlement: Settlement
     endpoint: str | None = None  #: As of `Started`.
+    followers: "array[int]" = field(default_factory=lambda: array("q"))  #: `seq` of those that shared its fate.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Write the settlement; only a request that is still pending moves."""
@@ -107,6 +110,10 @@ class Settled:
             if state is State.FAILED:
                 error_class, signed, _ = blame
                 cursor.execute(COUNT_ONE, (error_class, signed, finished_at, finished_at))
+            if s.attempt.answers_others:
+                names = ("error_class", "signature", "message")
+                fate = {"state": str(state), "at": finished_at, **dict(zip(names, blame, strict=True))}
+                self.followers[:] = follow(cursor, seq, number, fate)
 
 
 _NO_USAGE = (None,) * 9

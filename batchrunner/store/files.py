@@ -16,10 +16,10 @@ from batchrunner.errors import StoreError, StoreLockedError, UsageError
 from batchrunner.failpoints import Point, reach
 from batchrunner.outfile import sync_directory
 from batchrunner.store.schema import APPLICATION_ID, SCHEMA_VERSION, migrate
+from batchrunner.store.soundness import flaw
 from batchrunner.store.upgrade import upgrade
 
 _BUSY_TIMEOUT_S = 5.0
-_QUICK_CHECK_S = 1.0
 _STORE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 
 _SYNCHRONOUS = {"full": "FULL", "fast": "NORMAL"}
@@ -72,9 +72,7 @@ def owned(store: Path) -> Iterator[str]:
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         owner["name"] = name = secrets.token_hex(8)
-        record = json.dumps(owner).encode()
-        os.pwrite(fd, record, 0)
-        os.ftruncate(fd, len(record))
+        _sign(fd, path, json.dumps(owner).encode())
         yield name
     finally:
         if not store.exists():  # nothing came of it: leave nothing behind
@@ -97,10 +95,24 @@ def _lock(store: Path, path: Path) -> int:
             message = _who_owns(store, fd)
             os.close(fd)
             raise StoreLockedError(message) from None
+        except OSError as error:
+            os.close(fd)
+            raise StoreError(
+                f"{path} cannot be locked ({error.strerror}), so nothing would keep two runs apart there (a network file "
+                "system?); name a store on a local disk with --db."
+            ) from error
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(fd)):
                 return fd
         os.close(fd)  # its last owner removed it between our opening and our locking
+
+
+def _sign(fd: int, path: Path, record: bytes) -> None:
+    try:
+        os.pwrite(fd, record, 0)
+        os.ftruncate(fd, len(record))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}. If the disk is full, make room.") from error
 
 
 def _who_owns(store: Path, fd: int) -> str:
@@ -135,7 +147,8 @@ def open_owner(
             for pragma in _OWNER_PRAGMAS:
                 conn.execute(pragma)
             conn.execute("PRAGMA synchronous = " + _SYNCHRONOUS[durability])
-            _quick_check(conn, store)
+            if (found := flaw(conn)) is not None:
+                raise StoreError(damaged(store, found))
             upgrade(conn, store, note)
     except sqlite3.DatabaseError as error:
         raise StoreError(damaged(store, error)) from error
@@ -187,6 +200,7 @@ def remove(store: Path) -> None:
 def close_owner(conn: sqlite3.Connection) -> None:
     """End the owner's connection: planner statistics renewed, the write-ahead log folded into the file."""
     with contextlib.suppress(sqlite3.OperationalError):  # a reader may hold the log: the next run folds it
+        conn.execute("PRAGMA analysis_limit = 400")  # otherwise it may read whole indexes, of ten million rows too
         conn.execute("PRAGMA optimize")
         reach(Point.CHECKPOINT)
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -255,28 +269,19 @@ def _check_identity(conn: sqlite3.Connection, store: Path) -> None:
         raise StoreError(
             f"{store} was written by a newer batchrunner (schema {version}, this one knows {SCHEMA_VERSION}); upgrade."
         )
-
-
-def _quick_check(conn: sqlite3.Connection, store: Path) -> None:
-    """Look for damage, for a second at most: a large store is checked as far as that goes."""
-    deadline = time.monotonic() + _QUICK_CHECK_S
-    conn.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-    try:
-        (verdict,) = conn.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as error:
-        if "interrupted" not in str(error):
-            raise
-        verdict = "ok"
-    finally:
-        conn.set_progress_handler(None, 0)
-    if verdict != "ok":
-        raise StoreError(damaged(store, verdict))
+    if (trigger := conn.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchone()) is not None:
+        raise StoreError(
+            f"{store} has a trigger, {trigger[0][:80]!r}: batchrunner makes none, and it could change prompts and answers "
+            "unseen. Drop it with sqlite3 if it is yours; do not use the store otherwise."
+        )
 
 
 def damaged(store: Path, cause: object) -> str:
     """Return what to say of a *store* that SQLite refuses because of *cause*."""
     if "locked" in str(cause):
         return f"{store} is locked by another program (a database browser in a transaction?); close it and try again."
+    if "is full" in str(cause):
+        return f"{store} cannot be written: {cause}. Make room there, then run the same command again."
     if "not a database" in str(cause):
         return f"{store} is not a SQLite file. It is left as it is; name another store with --db."
     return (

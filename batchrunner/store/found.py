@@ -65,6 +65,10 @@ class LiveChange:
     refused: bool = False  #: It could not be done; all was left as it was.
 
 
+class DamagedError(ValueError):
+    """A record in the store has lost its form, although SQLite finds nothing wrong with the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One process that worked, or works, on the store."""
@@ -84,11 +88,16 @@ class Run:
 
     @classmethod
     def of(cls, row: sqlite3.Row) -> Self:
-        """Return the run of a row of `runs`, of whatever schema and with whatever other columns."""
+        """Return the run of a row of `runs`, of whatever schema and with whatever other columns. Raises `DamagedError`."""
         facts = {key: row[key] for key in row.keys() if key in cls.__dataclass_fields__}  # noqa: SIM118 - a Row
-        changes = json.loads(facts.pop("changes", "[]"))
-        endpoints = tuple(json.loads(facts.pop("endpoints", "[]")))
-        return cls(**facts, endpoints=endpoints, changes=tuple(LiveChange(**change) for change in changes))
+        try:
+            for name in ("started_at", "heartbeat_at", "ended_at"):
+                datetime.fromisoformat(facts[name] or "2026-01-01")
+            changes = json.loads(facts.pop("changes", "[]"))
+            endpoints = tuple(json.loads(facts.pop("endpoints", "[]")))
+            return cls(**facts, endpoints=endpoints, changes=tuple(LiveChange(**change) for change in changes))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedError(f"the record of a run is damaged ({error})") from error
 
     @property
     def is_paused(self) -> bool:

@@ -64,9 +64,10 @@ class FirstImport:
         with transaction(self._conn) as cursor:
             self._faults.add(cursor, requests)
             cursor.executemany(
-                "INSERT INTO requests (seq, custom_id, line, line_hash, params_hash, model_class) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO requests (seq, custom_id, line, line_hash, params_hash, model_class, prefix)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (seq, r.custom_id, r.line, r.line_hash, r.params_hash, lane_of(r.model))
+                    (seq, r.custom_id, r.line, r.line_hash, r.params_hash, lane_of(r.model), r.prefix)
                     for seq, r in enumerate(requests, first)
                 ],
             )

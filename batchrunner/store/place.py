@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import secrets
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.files import beside
@@ -49,8 +52,17 @@ class Place:
         """*store* was just opened."""
         self._store = store
         self._opened = store.stat()
+        # Without reading rights: closing such a descriptor drops none of SQLite's locks.
+        self._fd = os.open(store, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else None
         self._wal = beside(store, "-wal")
         self._wal_opened: os.stat_result | None = None  # until something is written there is none
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
 
     def check(self) -> None:
         """Raise `StoreError` unless both the store and its log are still the files that were opened."""
@@ -67,6 +79,25 @@ class Place:
                 f"{self._wal} was removed, moved or replaced while the run wrote to it; it is part of the store. What was "
                 "answered is folded into the store at the end of this run: wait for that, then run the same command again."
             )
+
+    def conclude(self, conn: sqlite3.Connection) -> None:
+        """Raise `StoreError` as `check` does. *conn*: the owner's; where no name leads to the file any more, it is copied."""
+        try:
+            self.check()
+        except StoreError:
+            if self._fd is None or os.fstat(self._fd).st_nlink:
+                raise
+            copy = self._store.with_name(f"{self._store.name}.{secrets.token_hex(4)}.saved.db")
+            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            try:
+                conn.execute("VACUUM INTO ?", (str(copy),))
+            except BaseException:
+                copy.unlink()
+                raise
+            raise StoreError(
+                f"{self._store} was removed while the run wrote to it. All that was in it is saved in {copy}: rename it to "
+                f"{self._store.name} and run the same command again, or remove it if you meant to."
+            ) from None
 
 
 def _is_still(path: Path, opened: os.stat_result) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.model import Attempt, ErrorClass
+from batchrunner.policy.courses import Span
+from batchrunner.policy.prefixes import MARKER, path_of
 from batchrunner.policy.sampling import Sampling
 from batchrunner.store.chosen import CLASSES as CHOSEN_CLASSES
 from batchrunner.store.chosen import TOTALS as CHOSEN_TOTALS
@@ -24,18 +26,24 @@ CLAIM_BYTES = 16 * 1024 * 1024
 
 # CROSS JOIN keeps the order of the loops: the index on requests outside, one look-up of the input inside.
 # Only the fixed texts below are ever put in.
-_CLAIM = """SELECT q.seq, {place} AS place, q.custom_id, q.attempts, q.budget_from, q.error_class,
+_CLAIM = """SELECT q.seq, {place} AS place, q.custom_id, q.attempts, q.budget_from, q.error_class, q.prefix,
     i.params, i.max_tokens, i.stream, i.timeout_s,
-    (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches
+    (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches,
+    EXISTS (SELECT 1 FROM requests d WHERE d.state = 'pending' AND d.answered_by IS NOT NULL AND d.answered_by = q.seq)
+        AS answers_others
     FROM {source} CROSS JOIN inputs i ON i.seq = q.seq
     WHERE q.state = 'pending' AND q.line IS NOT NULL AND q.batch_id IS NULL AND q.line <= :last_line
-    AND {when} LIMIT :count"""
+    AND q.answered_by IS NULL AND {when} LIMIT :count"""
 _ALL = "requests q"
 _FRESH = "q.model_class = :model_class AND q.not_before IS NULL AND {place} > :after ORDER BY {place}"
 _DUE = (
     "q.model_class = :model_class AND q.not_before IS NOT NULL AND q.not_before <= :now{chosen} ORDER BY q.not_before"
 )
-FRESH = _CLAIM.format(place="q.seq", source=_ALL, when=_FRESH.format(place="q.seq"))
+_PLAIN = "q.model_class = :model_class AND q.not_before IS NULL AND q.prefix IS NULL AND q.seq > :after ORDER BY q.seq"
+_SPAN = """q.model_class = :model_class AND q.not_before IS NULL AND q.prefix >= :path AND q.prefix < :upto
+    AND (q.prefix, q.seq) > (:path, :after) ORDER BY q.prefix, q.seq"""
+FRESH = _CLAIM.format(place="q.seq", source=_ALL, when=_PLAIN)
+FRESH_SPAN = _CLAIM.format(place="q.seq", source=_ALL, when=_SPAN)
 DUE = _CLAIM.format(place="q.seq", source=_ALL, when=_DUE.format(chosen=""))
 
 _NEXT_DUE = """SELECT q.seq, q.not_before FROM requests q
@@ -64,9 +72,11 @@ FAILURES = """SELECT error_class FROM attempts
     WHERE seq = :seq AND number > :budget_from AND error_class IS NOT NULL AND counted = 1"""
 
 # Rows of a batch, by the index of what sits in one.
-RECALL = """SELECT q.seq, q.seq AS place, q.custom_id, q.attempts, q.budget_from, q.error_class, q.model_class,
+RECALL = """SELECT q.seq, q.seq AS place, q.custom_id, q.attempts, q.budget_from, q.error_class, q.model_class, q.prefix,
     i.params, i.max_tokens, i.stream, i.timeout_s,
-    (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches
+    (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches,
+    EXISTS (SELECT 1 FROM requests d WHERE d.state = 'pending' AND d.answered_by IS NOT NULL AND d.answered_by = q.seq)
+        AS answers_others
     FROM json_each(:seqs) given CROSS JOIN requests q ON q.seq = given.value CROSS JOIN inputs i ON i.seq = q.seq
     WHERE q.batch_id = :batch AND q.state = 'pending'"""
 
@@ -85,6 +95,7 @@ class Claim:
     in_hand: frozenset[int] = frozenset()  #: `seq` of what it holds or has in flight: not to be given again.
     fresh: bool = True  #: False once the fresh requests are used up.
     count: int = 500
+    span: Span | None = None  #: Fresh ones of this span; None: those without marked prefixes, `after`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +105,9 @@ class Claimed:
     attempts: list[Attempt]
     retries: int  #: So many of them, from the first, are due retries.
     after: int
-    fresh: bool  #: There may be more fresh requests.
+    fresh: bool  #: There may be more fresh requests, of the span or without marked prefixes.
     next_due: str | None  #: UTC stamp of the earliest retry that was not given out.
+    path: str = ""  #: Of the last fresh request, where a span was asked for.
 
 
 class Queue:
@@ -140,16 +152,25 @@ class Queue:
         """Return what is due for a lane, at most `claim.count` requests or `CLAIM_BYTES`."""
         given = self._due(claim)
         retries = len(given)
-        after, fresh = claim.after, claim.fresh
+        path, after = ("", claim.after) if claim.span is None else claim.span[:2]
+        fresh = claim.fresh
         if fresh and len(given) < claim.count:
             asked = claim.count - len(given)
-            found, last = self._read(self._fresh_sql, claim, {"after": after, "count": asked})
+            found, last, last_path = self._fresh(claim, asked)
             more = [attempt for attempt in found if attempt.seq not in claim.in_hand]
             fresh = len(found) == asked or _size(found) > CLAIM_BYTES
-            after = last if found else after
+            if found:
+                path, after = last_path if claim.span else "", last
             given += more
         held = claim.in_hand.union(attempt.seq for attempt in given)
-        return Claimed(given, retries, after, fresh, self._next_due(claim.model_class, held))
+        return Claimed(given, retries, after, fresh, self._next_due(claim.model_class, held), path)
+
+    def _fresh(self, claim: Claim, count: int) -> tuple[list[Attempt], int, str]:
+        if claim.span is None:
+            return self._read(self._fresh_sql, claim, {"after": claim.after, "count": count})
+        if self._chooses:  # what is chosen comes in the order of the choice, marked or not
+            return [], 0, ""
+        return self._read(FRESH_SPAN, claim, {**claim.span._asdict(), "count": count})
 
     def recall(self, batch: int, seqs: Collection[int]) -> list[Attempt]:
         """Return those of *seqs* that sit in the batch of that id in the store, as the attempts they are there."""
@@ -160,7 +181,7 @@ class Queue:
 
     def _due(self, claim: Claim) -> list[Attempt]:
         asked = claim.count + len(claim.in_hand)  # those in hand may stand first in the index
-        found, _ = self._read(self._due_sql, claim, {"now": claim.now, "count": asked}, skip=claim.in_hand)
+        found, *_ = self._read(self._due_sql, claim, {"now": claim.now, "count": asked}, skip=claim.in_hand)
         return found[: claim.count]
 
     def _next_due(self, model_class: str, held: Collection[int]) -> str | None:
@@ -169,28 +190,31 @@ class Queue:
 
     def _read(
         self, sql: str, claim: Claim, params: dict[str, Any], *, skip: Collection[int] = frozenset()
-    ) -> tuple[list[Attempt], int]:
-        """Return what *sql* finds, and the place of its last row."""
+    ) -> tuple[list[Attempt], int, str]:
+        """Return what *sql* finds, and place and path of its last row."""
         cursor = self._conn.cursor()
         cursor.row_factory = sqlite3.Row
         cursor.execute(sql, {"model_class": claim.model_class, "last_line": self.last_line, **params})
         attempts: list[Attempt] = []
-        size = place = 0
+        size, place, path = 0, 0, ""
         for row in cursor:
             if row["seq"] in skip:
                 continue
             attempts.append(self._attempt(row, claim.model_class))
             size += len(attempts[-1].params)
-            place = row["place"]
+            place, path = row["place"], row["prefix"] or ""
             if size > CLAIM_BYTES:
                 cursor.close()
                 break
-        return attempts, place
+        return attempts, place, path
 
     def _attempt(self, row: sqlite3.Row, model_class: str) -> Attempt:
-        params, max_tokens, stream = row["params"], row["max_tokens"], bool(row["stream"])
+        params, max_tokens, stream, prefix = row["params"], row["max_tokens"], bool(row["stream"]), row["prefix"]
         if row["patches"] != "[]":
             params, max_tokens, stream = patched(params, row["patches"])
+            prefix = None
+        if prefix is None and MARKER in params:  # changed since it was read in, or read in before prefixes were
+            prefix = path_of(json.loads(params))
         return Attempt(
             seq=row["seq"],
             number=row["attempts"] + 1,
@@ -202,6 +226,8 @@ class Queue:
             stream=stream or row["error_class"] == ErrorClass.TIMEOUT,
             timeout_s=self._timeout_s if row["timeout_s"] is None else row["timeout_s"],
             failures=self._failures(row) if row["attempts"] > row["budget_from"] else {},
+            prefix=prefix,
+            answers_others=bool(row["answers_others"]),
         )
 
     def _failures(self, row: sqlite3.Row) -> Mapping[ErrorClass, int]:

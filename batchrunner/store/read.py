@@ -3,6 +3,8 @@
 Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `status` takes.
 """
 
+import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -11,11 +13,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from batchrunner.errors import StoreError
-from batchrunner.store.accounts import Account, accounts, spend_of_lanes
+from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
 from batchrunner.store.batches import all_batches
+from batchrunner.store.damage import is_damaged
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
+    DamagedError,
     ExportRow,
     FailedRequest,
     FailureGroup,
@@ -39,6 +43,7 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
+DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -83,7 +88,7 @@ class Reader:
     """A store as it is at one moment: all answers of one `with` block speak of the same snapshot.
 
     `with Reader(path) as reader:` raises `UsageError` if there is no store, `StoreError` if it is none of ours, and
-    turns every error of SQLite inside the block into a `StoreError`.
+    turns every error of SQLite inside the block, and text in the store that cannot be read, into a `StoreError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,8 +103,12 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._conn.close()
-        if isinstance(error, sqlite3.DatabaseError):
+        with contextlib.closing(self._conn):
+            # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
+            is_of_store = isinstance(
+                error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError
+            ) or (isinstance(error, TypeError | ValueError | KeyError) and is_damaged(self._conn))
+        if is_of_store:
             raise StoreError(
                 f"{self.path} cannot be read: {error}. Try again; if it stays so, `sqlite3 {self.path} .recover` saves "
                 "what can be read."
@@ -129,6 +138,10 @@ class Reader:
             progress = self.progress()
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
+
+    def has_deduplicated(self) -> bool:
+        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
+        return bool(self._number(DEDUPLICATED, {}))
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
@@ -184,6 +197,14 @@ class Reader:
         """Return what attempts cost, by day, lane, model, endpoint and class; *now* (UTC, aware) tells what is in flight."""
         return accounts(self._conn, self._living_run(now))
 
+    def ledger(self) -> Iterator[sqlite3.Row]:
+        """Yield every attempt with what it cost: `accounts.LEDGER_COLUMNS`. Raises `UsageError` for an old store."""
+        yield from ledger_rows(self._conn)
+
+    def prices(self) -> list[KeptPrice]:
+        """Return every price that was applied, by model, endpoint and day; none of an old store."""
+        return kept_prices(self._conn)
+
     def count_possible_duplicates(self, now: datetime) -> int:
         """Return how many attempts `possible_duplicates` yields."""
         return self._number(DUPLICATES_COUNT, {"living": self._living_run(now)})
@@ -231,7 +252,10 @@ class Reader:
 
     def detail(self, custom_id: str) -> Detail | None:
         """Return all that is known of the request *custom_id*, also of one that left the input."""
-        return find_detail(self._conn, custom_id)
+        try:
+            return find_detail(self._conn, custom_id)
+        except TypeError as error:  # the columns are not what they were
+            raise DamagedError(str(error)) from error
 
     def similar_ids(self, wanted: str) -> list[str]:
         """Return the few ids that are most like *wanted*."""

@@ -10,6 +10,7 @@ from batchrunner.failpoints import Point, reach
 from batchrunner.model import Request
 from batchrunner.policy.lanes import model_class
 from batchrunner.store.repeats import Faults, Imported, record_input, settle_repeated_ids
+from batchrunner.store.sharing import FORGET_COPIES
 from batchrunner.store.transactions import transaction
 
 #: Changed requests are counted up to here before the import stops because of them.
@@ -19,8 +20,8 @@ _SHOWN = 5
 _GATHER = """CREATE TEMP TABLE incoming (
     seq INTEGER PRIMARY KEY, custom_id TEXT NOT NULL, line INTEGER NOT NULL, line_hash TEXT NOT NULL,
     params_hash TEXT NOT NULL, model_class TEXT NOT NULL, params TEXT, metadata TEXT,
-    max_tokens INTEGER NOT NULL, stream INTEGER NOT NULL, timeout_s REAL)"""
-_ADD = "INSERT INTO incoming VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    max_tokens INTEGER NOT NULL, stream INTEGER NOT NULL, timeout_s REAL, prefix TEXT)"""
+_ADD = "INSERT INTO incoming VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _KNOWN = """SELECT q.custom_id, q.params_hash FROM json_each(?) given JOIN requests q ON q.custom_id = given.value"""
 
 # An answer that is there, or may have been paid for, is at stake; a failed request is not: its line was mended.
@@ -30,8 +31,8 @@ _CHANGED = """SELECT q.seq, q.custom_id,
            n.params AS was, i.params AS now
     FROM incoming i JOIN requests q ON q.custom_id = i.custom_id JOIN inputs n ON n.seq = q.seq
     WHERE i.params_hash <> q.params_hash ORDER BY i.line"""
-_NEW_REQUESTS = """INSERT INTO requests (custom_id, line, line_hash, params_hash, model_class)
-    SELECT custom_id, line, line_hash, params_hash, model_class FROM incoming i
+_NEW_REQUESTS = """INSERT INTO requests (custom_id, line, line_hash, params_hash, model_class, prefix)
+    SELECT custom_id, line, line_hash, params_hash, model_class, prefix FROM incoming i
     WHERE NOT EXISTS (SELECT 1 FROM requests q WHERE q.custom_id = i.custom_id) ORDER BY i.line"""
 # A further copy of an identical line was not gathered with its params: the first copy has them.
 _NEW_INPUTS = """INSERT INTO inputs (seq, params, metadata, max_tokens, stream, timeout_s)
@@ -44,7 +45,7 @@ _NEW_INPUTS = """INSERT INTO inputs (seq, params, metadata, max_tokens, stream, 
 _SAME_AFTER_ALL = """UPDATE incoming SET params_hash = q.params_hash
     FROM requests q WHERE q.custom_id = incoming.custom_id AND q.seq IN (SELECT seq FROM reordered)"""
 _TAKE_REQUEST = """UPDATE requests SET params_hash = i.params_hash, line_hash = i.line_hash, model_class = i.model_class,
-    state = 'pending', budget_from = attempts, error_class = NULL, signature = NULL, error_message = NULL,
+    prefix = i.prefix, answered_by = NULL, state = 'pending', budget_from = attempts, error_class = NULL, signature = NULL, error_message = NULL,
     not_before = NULL, finished_at = NULL, batch_id = NULL
     FROM incoming i WHERE i.custom_id = requests.custom_id AND requests.seq IN (SELECT seq FROM taken)"""
 _TAKE_INPUT = """UPDATE inputs SET params = i.params, metadata = i.metadata, max_tokens = i.max_tokens, stream = i.stream,
@@ -98,6 +99,7 @@ class Reimport:
             r.max_tokens,
             r.stream,
             r.timeout_s,
+            r.prefix,
         )
 
     def complete(self, job: Mapping[str, Any]) -> Imported:
@@ -111,6 +113,7 @@ class Reimport:
             cursor.execute(_NEW_REQUESTS)
             imported.new = cursor.rowcount
             cursor.execute(_NEW_INPUTS, {"last_seq": last_seq})
+            cursor.execute(FORGET_COPIES.format(table="taken"))
             for statement in (_TAKE_INPUT, _TAKE_REQUEST, _TAKE_SIDE, _TAKE_LINE_HASH):
                 cursor.execute(statement)
             cursor.execute("DELETE FROM overrides WHERE seq IN (SELECT seq FROM taken)")

@@ -22,6 +22,8 @@ from batchrunner.store.spending import PriceKept
 SUFFIX = ".rescue.jsonl"
 #: What a header says it is, and of which form the lines are.
 KIND, VERSION = "batchrunner rescue", 1
+#: Where temporary files outlast a restart.
+LASTING = Path("/var/tmp")  # noqa: S108 - mode 0600, under names that nobody foresees
 
 
 class Rescue:
@@ -80,7 +82,7 @@ def places(store: Path) -> Iterator[Path]:
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     home = Path(state).expanduser() / "batchrunner"
     seen: set[Path] = set()
-    for place in (beside(store, "").parent, Path.cwd(), home, Path("/var/tmp"), Path(tempfile.gettempdir())):  # noqa: S108 - mode 0600, names that nobody foresees
+    for place in (beside(store, "").parent, Path.cwd(), home, LASTING, Path(tempfile.gettempdir())):
         if place == home:
             with contextlib.suppress(OSError):
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)

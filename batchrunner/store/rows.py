@@ -25,6 +25,7 @@ _OF_INPUT = "(SELECT {} FROM inputs i WHERE i.seq = results_flat.seq)"
 EXTRA_COLUMNS = {
     "line": "line",
     "message": "message",
+    "deduplicated_of": "deduplicated_of",
     "params": _OF_INPUT.format("params"),
     "timeout_s": _OF_INPUT.format("timeout_s"),
     "patches": """(SELECT json_group_array(json(patch)) FROM

@@ -10,6 +10,7 @@ from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
 from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
+from batchrunner.store.sharing import FRESH_INDEX, add_to
 from batchrunner.store.spending import THIRD
 from batchrunner.store.spending import VIEWS as SPENDING_VIEWS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: "batr": tells our files from every other SQLite file.
 APPLICATION_ID = 0x62617472
 #: The number of the newest migration; written to `user_version`.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 _STATES = ", ".join(f"'{state}'" for state in State)
 
@@ -164,8 +165,7 @@ _SECOND = (
 
 #: Built when an import is complete: keeping them up to date row by row would cost most of its speed.
 IMPORT_INDEXES = (
-    """CREATE INDEX IF NOT EXISTS requests_fresh ON requests (model_class, seq)
-       WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL""",
+    FRESH_INDEX,
     """CREATE INDEX IF NOT EXISTS requests_due ON requests (model_class, not_before)
        WHERE state = 'pending' AND not_before IS NOT NULL AND line IS NOT NULL""",
     "CREATE INDEX IF NOT EXISTS requests_failed ON requests (error_class, signature) WHERE state = 'failed'",
@@ -231,6 +231,12 @@ def migrate(db: "Database") -> None:
     @migrations()
     def m004_batches(db: "Database") -> None:
         _apply(db, BATCHES, 4)
+
+    @migrations()
+    def m005_fifth_schema(db: "Database") -> None:
+        reach(Point.MIGRATING)
+        add_to(db)
+        db.execute("PRAGMA user_version = 5")
 
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")

@@ -11,6 +11,7 @@ from batchrunner.errors import UsageError
 from batchrunner.policy.lanes import model_class
 from batchrunner.store.groups import as_list, named_groups
 from batchrunner.store.repeats import recount
+from batchrunner.store.sharing import FORGET_COPIES
 from batchrunner.store.transactions import transaction
 
 
@@ -74,7 +75,7 @@ _CHOSEN = """FROM requests
 _SELECTED = f"CREATE TEMP TABLE chosen AS SELECT seq {_CHOSEN}"
 _COUNTED = f"""SELECT error_class, signature, count(*), min(error_message) {_CHOSEN}
     GROUP BY error_class, signature ORDER BY count(*) DESC, error_class, signature"""
-_PUT_BACK = """UPDATE requests SET state = 'pending', budget_from = attempts, not_before = NULL, finished_at = NULL
+_PUT_BACK = """UPDATE requests SET state = 'pending', budget_from = attempts, not_before = NULL, finished_at = NULL, answered_by = NULL
     WHERE state = 'failed' AND seq IN (SELECT seq FROM chosen)"""
 _PATCH = "INSERT INTO overrides (seq, patch, created_at) SELECT seq, :patch, :at FROM chosen"
 _MOVE_LANE = "UPDATE requests SET model_class = :model_class WHERE seq IN (SELECT seq FROM chosen)"
@@ -111,6 +112,7 @@ def put_back(conn: sqlite3.Connection, selection: Selection, *, at: str) -> int:
             cursor.execute(_PATCH, {"patch": json.dumps(patch), "at": at})
         if "model" in patch:
             cursor.execute(_MOVE_LANE, {"model_class": model_class(patch["model"])})
+        cursor.execute(FORGET_COPIES.format(table="temp.chosen"))
         cursor.execute(_PUT_BACK)
         count = cursor.rowcount
         recount(cursor)

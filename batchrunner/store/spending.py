@@ -77,7 +77,8 @@ VIEWS = {
 }
 
 KEEP_PRICE = "INSERT OR IGNORE INTO prices (id, model, endpoint, priced_at, figures) VALUES (?, ?, ?, ?, ?)"
-SPENT_USD = "SELECT total(cost_usd) FROM spending"
+PROBABLY_SPENT = """SELECT total(cost_usd), total(possible_usd), sum(possibly_billed), sum(answered) - sum(unpriced)
+    FROM spend GROUP BY model"""
 _SUMS = (
     "attempts", "answered", "unpriced", "possibly_billed", "input_tokens", "output_tokens", "cache_write_tokens",
     "cache_read_tokens", "cost_usd", "possible_usd", "possible_unpriced", "saved_cache_usd", "saved_batches_usd",
@@ -129,6 +130,12 @@ def spent(settlement: Settlement, endpoint: str) -> tuple[Any, ...]:
     )
 
 
-def spent_usd(conn: sqlite3.Connection) -> float:
-    """Return what all runs have spent so far, in US dollars, as far as it is known."""
-    return float(conn.execute(SPENT_USD).fetchone()[0])
+def probably_spent_usd(conn: sqlite3.Connection) -> float:
+    """Return what all runs have spent so far, in US dollars, as far as prices are known.
+
+    A call that was possibly billed counts as much as the model's answers on the average, at most what it may have cost.
+    """
+    total = 0.0
+    for known, possible, doubtful, priced in conn.execute(PROBABLY_SPENT):
+        total += known + (min(possible, doubtful * known / priced) if priced else possible)
+    return total

@@ -14,6 +14,7 @@ from typing import Any
 from batchrunner.simulator.ledger import MESSAGES_PATH
 
 _LOOK_AGAIN_S = 0.005
+_BLOCK = 1 << 20
 
 
 class Endpoint:
@@ -30,12 +31,16 @@ class Endpoint:
 
     def look(self) -> list[dict[str, Any]]:
         """Read what the ledger got since the last look, and return it."""
-        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
-        found = [line for line in map(json.loads, lines) if line.get("path") == MESSAGES_PATH]
-        for line in found:
-            self.arrivals += line["event"] == "arrival"
-            self.ends += line["event"] == "end"
-        return found
+        return list(self._news())
+
+    def _news(self) -> Iterator[dict[str, Any]]:
+        while block := self._file.read(_BLOCK):
+            *lines, self._rest = (self._rest + block).split(b"\n")
+            for line in map(json.loads, lines):
+                if line.get("path") == MESSAGES_PATH:
+                    self.arrivals += line["event"] == "arrival"
+                    self.ends += line["event"] == "end"
+                    yield line
 
     def wait_until(self, condition: Callable[["Endpoint"], bool], timeout_s: float = 60) -> None:
         """Return when *condition* holds for what has arrived and ended. Another process's file can only be polled."""
@@ -43,12 +48,16 @@ class Endpoint:
         while not condition(self):
             assert time.monotonic() < deadline, f"the simulator never got there: {self.arrivals=} {self.ends=}"
             time.sleep(_LOOK_AGAIN_S)
-            self.look()
+            self._catch_up()
 
     def settle(self) -> None:
         """Wait until nothing is being answered any more: the ledger is complete."""
-        self.look()
+        self._catch_up()
         self.wait_until(lambda endpoint: endpoint.arrivals == endpoint.ends)
+
+    def _catch_up(self) -> None:
+        for _ in self._news():  # one by one: there may be millions
+            pass
 
     def close(self) -> None:
         """End the simulator."""
@@ -65,17 +74,20 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def endpoint(folder: Path, spec: str = "latency=0.01") -> Iterator[Endpoint]:
+def endpoint(folder: Path, spec: str = "latency=0.01", *, padding: int = 0) -> Iterator[Endpoint]:
     """Serve the simulator from a process of its own; *folder* gets its ledger (`ledger.jsonl`).
 
-    *spec* as `batchrunner simulate --with` takes it. Keep *folder* apart from the run's directory.
+    *spec* as `batchrunner simulate --with` takes it. Keep *folder* apart from the run's directory. *padding*: bytes
+    by which every answer is longer.
     """
     folder.mkdir(exist_ok=True, parents=True)
     ledger = folder / "ledger.jsonl"
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
+    plain = ["batchrunner", "simulate", "--port", "0", "--with", spec, "--ledger", str(ledger)]
+    large = ["faults.large_endpoint", spec, str(ledger), str(padding)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "batchrunner", "simulate", "--port", "0", "--with", spec, "--ledger", str(ledger)],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, "-m", *(large if padding else plain)],
+        env=env | {"PYTHONPATH": str(Path(__file__).parent.parent)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchrunner.simulator.answers import answer_text, body_sha256
+from batchrunner.simulator.answers import body_sha256, compose, prompt_texts, read_prompt
 from batchrunner.simulator.ledger import MESSAGES_PATH, read_lines
+from batchrunner.simulator.markers import parse_marks
 from batchrunner.store.files import open_reader
 from running import KEY
 from store_helpers import report, typed
@@ -55,7 +56,7 @@ def check_invariants(
     store = store or job.with_suffix(".db")
     with contextlib.closing(open_reader(store)) as conn:
         ids = _one_row_per_line(conn, job, finished=finished)
-        _own_answers(conn)
+        own_answers(conn)
         _acknowledged_is_there(conn, saved)
         paid = Counter(line["body"] for line in _charged(ledger))
         bodies = {body_sha256(row["params"].encode()): row["custom_id"] for row in conn.execute(_BODIES)}
@@ -87,13 +88,21 @@ def _one_row_per_line(conn: sqlite3.Connection, job: Path, *, finished: bool) ->
     return given
 
 
-def _own_answers(conn: sqlite3.Connection) -> None:
+def expected_text(body: str) -> str:
+    """Return what the simulator answers to *body* (JSON), markers in its prompt included."""
+    params = json.loads(body)
+    marks = parse_marks("\n".join(prompt_texts(params)))
+    return compose(params, read_prompt(params), attempt=1, marks=marks).text
+
+
+def own_answers(conn: sqlite3.Connection) -> None:
+    """Raise `AssertionError` unless every succeeded request has the answer to its own body (I2)."""
     answered = conn.execute(
         """SELECT q.custom_id, i.params, r.text FROM requests q JOIN inputs i USING (seq)
            LEFT JOIN results r ON r.seq = q.seq AND r.number = q.attempts WHERE q.state = 'succeeded'"""
     )
     for row in answered:
-        assert row["text"] == answer_text(json.loads(row["params"])), f"I2: {row['custom_id']} has not its own answer"
+        assert row["text"] == expected_text(row["params"]), f"I2: {row['custom_id']} has not its own answer"
 
 
 def _acknowledged_is_there(conn: sqlite3.Connection, saved: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from faults.endpoint import Endpoint, endpoint
 from faults.invariants import Verdict, check_invariants
@@ -17,6 +18,11 @@ KILLS_A_JOB = 25
 SPEC = "latency=0.05..0.3,500=0.01,reset=0.01,seed=5"
 #: A run is killed at a uniformly random instant within so many seconds of its start.
 WITHIN_S = 0.9
+
+CHAIN_REQUESTS = 800
+#: So often what resumes is killed in turn, within so many seconds: in the middle of opening, recovering, sending.
+LEVELS = 5
+RESUMED_S = 0.4
 
 
 def random_kills(folder: Path, *, kills: int, seed: int) -> Iterator[Verdict]:
@@ -35,6 +41,37 @@ def random_kills(folder: Path, *, kills: int, seed: int) -> Iterator[Verdict]:
             yield verdict
 
 
+def chains(folder: Path, *, count: int, seed: int) -> Iterator[Verdict]:
+    """Kill a run, and then what resumes it, `LEVELS` deep; *count* times. Yields the figures of each chain that held."""
+    chance = random.Random(seed)
+    with nursery() as runs:
+        for number in range(count):
+            where = place(folder / str(number), CHAIN_REQUESTS)
+            with endpoint(folder / str(number) / "endpoint", SPEC) as served:
+                yield _chain(runs, where, served, chance)
+
+
+def _chain(runs: Nursery, where: Place, served: Endpoint, chance: random.Random) -> Verdict:
+    first = runs.run(where, served.url, concurrency=SLOTS)
+    served.wait_until(lambda seen: seen.ends > SLOTS)
+    assert first.kill()
+    resuming: dict[str, Any] = {"requests": None, "store": where.store.name, "concurrency": SLOTS}
+    for _ in range(LEVELS):
+        life = runs.run(where, served.url, **resuming)
+        assert not life.ends_within(chance.uniform(0, RESUMED_S)), "nothing was left to resume"
+        assert life.kill()
+    assert runs.run(where, served.url, **resuming).finish() == 0, where.stderr.read_text(encoding="utf-8")
+    return judged(where, served, 1 + LEVELS)
+
+
+def judged(where: Place, served: Endpoint, kills: int) -> Verdict:
+    """Judge a job that has come to its end after so many *kills*."""
+    served.settle()
+    return check_invariants(
+        where.job, ledger=served.ledger, saved=where.saved(), kills=kills, slots=SLOTS, outputs=where.outputs
+    )
+
+
 def kill_and_finish(runs: Nursery, where: Place, served: Endpoint, chance: random.Random, most: int) -> Verdict:
     """Kill runs of one job up to *most* times, let the last one finish, and judge."""
     killed = 0
@@ -46,12 +83,4 @@ def kill_and_finish(runs: Nursery, where: Place, served: Endpoint, chance: rando
         killed += life.kill()
     else:
         assert runs.run(where, served.url, concurrency=SLOTS).finish() == 0, where.stderr.read_text(encoding="utf-8")
-    served.settle()
-    return check_invariants(
-        where.job,
-        ledger=served.ledger,
-        saved=where.saved(),
-        kills=killed,
-        slots=SLOTS,
-        outputs=where.outputs,
-    )
+    return judged(where, served, killed)

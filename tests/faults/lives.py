@@ -102,19 +102,21 @@ def place(folder: Path, prompts: int | list[str]) -> Place:
 class Nursery:
     """Starts runs, one at a time. See `faults.nursery`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **given: str) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
-        env |= {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": str(TESTS)}
+        env |= {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": str(TESTS)} | given
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.nursery"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._life: Life | None = None
 
-    def run(self, where: Place, url: str, *, env: dict[str, str] | None = None, **options: Any) -> Life:
-        """Start a run of *where*'s job against *url*; *options*: further keywords of `batchrunner.stream`."""
+    def run(
+        self, where: Place, url: str, *, env: dict[str, str] | None = None, memory: int | None = None, **options: Any
+    ) -> Life:
+        """Start a run of *where*'s job against *url*; *memory*: so many bytes may it use beyond what it begins with; *options*: further keywords of `batchrunner.stream`."""
         assert self._life is None or self._life.code is not None, "the last run has not ended"
         asked = {"requests": where.job.name, "model": MODEL, "base_url": url, **options}
-        order = {"asked": asked, "folder": str(where.job.parent), "env": env or {}}
+        order = {"asked": asked, "folder": str(where.job.parent), "env": env or {}, "memory": memory}
         order |= {"stdout": str(where.stdout), "stderr": str(where.stderr)}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -134,9 +136,9 @@ class Nursery:
 
 
 @contextlib.contextmanager
-def nursery() -> Iterator[Nursery]:
-    """Open a nursery for the length of the block."""
-    opened = Nursery()
+def nursery(**env: str) -> Iterator[Nursery]:
+    """Open a nursery for the length of the block, with *env* beside the environment."""
+    opened = Nursery(**env)
     try:
         yield opened
     finally:

@@ -6,9 +6,11 @@ lines: the child's pid, and when that is over its wait status.
 
 import json
 import os
+import resource
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from batchrunner import failpoints
@@ -27,6 +29,10 @@ def _live(order: dict[str, Any]) -> int:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.environ.update(order["env"])
+    if (spare := order["memory"]) is not None:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + spare
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     failpoints.arm(os.environ.get(failpoints.VARIABLE))
     return saver.main(order["asked"])
 

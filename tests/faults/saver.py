@@ -9,12 +9,17 @@ import os
 import sys
 from typing import Any
 
-from batchrunner import BatchrunnerError, stream
+from batchrunner import BatchrunnerError, run, stream
+from batchrunner.store import files
 
 
 async def save(asked: dict[str, Any]) -> int:
     """Run, write a line `custom_id status` for each result that came through the stream, and return the exit code."""
     requests = asked.pop("requests")
+    if (level := asked.pop("synchronous", None)) is not None:  # OFF too, which no user can ask for
+        files._SYNCHRONOUS["full"] = level
+    if asked.pop("silent", False):  # nobody reads the results as they come
+        return int((await run(requests, progress="plain", **asked)).exit_code)
     results = stream(requests, progress="plain", **asked)
     async for result in results:
         # One write for each: a line is out whole or not at all, and nothing waits in a buffer of ours.

@@ -1,0 +1,81 @@
+"""The ledger as a file: a row per attempt, for the reconciliation with an invoice."""
+
+import errno
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchrunner.csv_cells import CsvWriter, encoded
+from batchrunner.errors import UsageError
+from batchrunner.export.settings import ExportError, Format, Sink
+from batchrunner.export.writing import store_files
+from batchrunner.outfile import appearing_whole, check_target
+from batchrunner.store.accounts import LEDGER_COLUMNS
+from batchrunner.store.read import Reader
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(slots=True)
+class LedgerReport:
+    """What was written."""
+
+    rows: int = 0
+    known_usd: float = 0.0
+    unpriced: int = 0  #: Answers without a cost.
+    possibly_billed: int = 0
+    possible_usd: float = 0.0
+
+
+def export_ledger(
+    reader: Reader,
+    target: Path | Sink,
+    fmt: Format,
+    *,
+    raw: bool = False,
+    overwrite: bool = False,
+    sources: Iterable[Path] = (),
+) -> LedgerReport:
+    """Write a row for every attempt, also of requests that left the input, to the file or stream *target*.
+
+    *fmt*: CSV or JSON lines; *raw*: leave cells as they are that a spreadsheet would take for formulas. The columns are
+    `LEDGER_COLUMNS`, the order that of the requests' arrival. Files are made, and errors raised, as `export` does.
+    """
+    if fmt not in {Format.CSV, Format.JSONL}:
+        raise UsageError(f"A ledger is CSV or JSON lines, not {fmt}.")
+    if (job := reader.job()) is None:
+        raise UsageError(f"{reader.path} has no requests yet; `batchrunner run` takes the job file in.")
+    try:
+        if not isinstance(target, Path):
+            return _write(reader, target, fmt, raw=raw)
+        kept = [*store_files(reader.path), Path(job.input_path), reader.path.parent / job.input_path, *sources]
+        check_target(target, overwrite=overwrite, kept=kept)
+        with appearing_whole(target) as sink:
+            report = _write(reader, sink, fmt, raw=raw)
+            check_target(target, overwrite=overwrite, kept=kept)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
+        raise ExportError(f"The ledger could not be written: {what}.") from error
+    return report
+
+
+def _write(reader: Reader, sink: Sink, fmt: Format, *, raw: bool) -> LedgerReport:
+    report = LedgerReport()
+    csv = CsvWriter(sink.write, raw=raw) if fmt is Format.CSV else None
+    if csv is not None:
+        csv.row(LEDGER_COLUMNS)
+    for row in reader.ledger():
+        report.rows += 1
+        report.known_usd += row["cost_usd"] or 0.0
+        report.unpriced += row["cost_usd"] is None and row["output_tokens"] is not None
+        report.possibly_billed += row["possibly_billed"]
+        report.possible_usd += row["possible_usd"] or 0.0
+        if csv is not None:
+            csv.row(tuple(row))
+        else:
+            sink.write(encoded(json.dumps(dict(row), ensure_ascii=False) + "\n"))
+    sink.flush()
+    return report
