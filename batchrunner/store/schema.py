@@ -3,10 +3,12 @@
 Each migration runs in one transaction of its own and holds single statements only: a script would commit it halfway.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
+from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
 from batchrunner.store.sharing import FRESH_INDEX, add_to
 from batchrunner.store.spending import THIRD
@@ -222,12 +224,13 @@ def migrate(db: "Database") -> None:
 
     @migrations()
     def m003_third_schema(db: "Database") -> None:
-        for statement in THIRD:
-            reach(Point.MIGRATING)
-            db.execute(statement)
+        _apply(db, THIRD, 3)
         for name, select in SPENDING_VIEWS.items():
             db.create_view(name, select)
-        db.execute("PRAGMA user_version = 3")
+
+    @migrations()
+    def m004_batches(db: "Database") -> None:
+        _apply(db, BATCHES, 4)
 
     @migrations()
     def m005_fifth_schema(db: "Database") -> None:
@@ -238,3 +241,10 @@ def migrate(db: "Database") -> None:
     migrations.apply(db)
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+
+
+def _apply(db: "Database", statements: Iterable[str], version: int) -> None:
+    for statement in statements:
+        reach(Point.MIGRATING)
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {version:d}")
