@@ -40,10 +40,9 @@ fuzz: $(STAMP) ## Fuzz the reading of job files for ten minutes (FUZZ_S=60: one)
 	mkdir -p .fuzz && cd .fuzz && PYTHONPATH=../tests ../$(BIN)/python -m faults.fuzz_import $(FUZZ_S)
 
 # Each prints a table beside its yardstick; without --short it does the long form (docs/performance.md).
-BENCHMARKS := import_lines export_rows resume errors claims full_store
+BENCHMARKS := throughput import_lines export_rows resume errors claims full_store
 bench: $(STAMP) ## Measure everything in the short form, each beside its yardstick
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --short || exit 1; done
-	$(BIN)/python benchmarks/throughput.py
 
 docs: $(STAMP) ## Renew the parts of docs/errors.md that are generated from the data
 	$(BIN)/python docs/errors_page.py
