@@ -40,10 +40,9 @@ fuzz: $(STAMP) ## Fuzz the reading of job files for ten minutes (FUZZ_S=60: one)
 	mkdir -p .fuzz && cd .fuzz && PYTHONPATH=../tests ../$(BIN)/python -m faults.fuzz_import $(FUZZ_S)
 
 # Each prints a table beside its yardstick; without --short it does the long form (docs/performance.md).
-BENCHMARKS := import_lines export_rows resume errors claims full_store
+BENCHMARKS := throughput import_lines full_store resume export_rows errors claims
 bench: $(STAMP) ## Measure everything in the short form, each beside its yardstick
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --short || exit 1; done
-	$(BIN)/python benchmarks/throughput.py
 
 soak: $(STAMP) ## Hours of kills, power cuts and a long run, for the table of docs/reliability.md (PARTS="kills --share 0.1")
 	PYTHONPATH=tests $(BIN)/python -m faults.soak $(PARTS)

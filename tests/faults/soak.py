@@ -5,6 +5,7 @@ ran replaces its own line of the table, with the date and the machine it ran on;
 """
 
 import argparse
+import contextlib
 import platform
 import random
 import shutil
@@ -17,10 +18,12 @@ from datetime import UTC, datetime
 from os import cpu_count
 from pathlib import Path
 
-from faults import copies, kills, long_run, memory, points, power
+from faults import copies, crowds, flips, interruptions, kills, long_run, memory, points, power
+from faults.commands import yard
 from faults.endpoint import endpoint
 from faults.invariants import Verdict
 from faults.lives import nursery
+from running import job_file, simulator_thread
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- measured -->\n", "<!-- end -->\n"
@@ -157,6 +160,36 @@ def _long(folder: Path, count: int) -> tuple[str, str]:
     return ran, came + _held(verdict.acknowledged, verdict.in_vain, verdict.kills * long_run.SLOTS)
 
 
+def _signals(folder: Path, count: int) -> tuple[str, str]:
+    came = interruptions.interrupted(folder, runs=count, seed=106)
+    in_mid_run = came["130"] + came["143"]
+    ran = (
+        f"{came['stopped']:,} runs, each stopped by one SIGINT, SIGTERM or SIGHUP, {in_mid_run:,} of them while it sent"
+    )
+    return ran, "each ended by itself; 0 answers lost, 0 paid for twice, nothing to be listed"
+
+
+def _owners(folder: Path, count: int) -> tuple[str, str]:
+    with simulator_thread("latency=0.5") as (url, _):
+        for number in range(count):
+            with yard(folder / str(number) / "run") as place:
+                job_file(place.folder / "jobs.jsonl", [f"Question {i}" for i in range(100)])
+                crowds.one_of_twenty(place, url).kill()
+            shutil.rmtree(folder / str(number))
+    return (
+        f"{count:,} times 20 runs started at once on one store",
+        "each time one went on and 19 named it (exit code 5)",
+    )
+
+
+def _flips(folder: Path, count: int) -> tuple[str, str]:
+    with contextlib.chdir(folder):
+        came = flips.flips(folder, count=count, seed=107)
+    ran = f"{count:,} stores with one flipped bit, {len(flips.VERBS)} commands on each"
+    words = f"{came['worked']:,} worked, {came['named'] + came['refused']:,} named what is wrong"
+    return ran, f"{words}; none ended in a traceback or wrote to a store it had refused"
+
+
 PARTS = {
     "kills": Part("Kills (SIGKILL to the process group) at random instants", 1000, _kills),
     "points": Part("Kills at named instants", 20, _points),
@@ -166,6 +199,9 @@ PARTS = {
     "power-off": Part("Power cuts without any flush: the control, which must fail", 2000, _power("OFF")),
     "copies": Part("Copies of a live store", 200, _copies),
     "memory": Part("Too little memory", 20, _memory),
+    "signals": Part("One signal at random instants", 50, _signals),
+    "owners": Part("Many runs on one store", 200, _owners),
+    "flips": Part("Flipped bits", 10_000, _flips),
     "long": Part("A long run", 1_000_000, _long),
 }
 
