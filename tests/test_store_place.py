@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from batchrunner.errors import StoreError
+from batchrunner.preflight import surroundings
+from batchrunner.preflight.surroundings import check_disk
 from batchrunner.store import place
 from batchrunner.store.place import Place, concerns, network_file_system
 from builders import numbered, opened_store, rows, take_in
@@ -120,3 +122,11 @@ def test_a_copy_that_cannot_be_made_is_not_left_behind(tmp_path: Path, monkeypat
     (saved,) = tmp_path.glob("*.saved.db")
     with opened_store(saved) as conn:
         assert rows(conn, "SELECT count(*) FROM requests") == [(3,)]
+
+
+def test_check_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_disk(tmp_path / "jobs.db", 1, 1)[1] == []
+    monkeypatch.setattr(surroundings, "network_file_system", lambda _: "cifs")
+    (found,) = check_disk(tmp_path / "jobs.db", 1, 1)[1]
+    assert found.severity == "warning"
+    assert f"{tmp_path} is on a network file system (cifs)" in found.message
