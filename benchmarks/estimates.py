@@ -101,10 +101,14 @@ def measure(shape: Shape, count: int, pilot: int, seed: int = 1) -> Outcome:
     chosen = random.Random(f"{shape.name} pilot {seed}").sample(requests, pilot)
     left, projected = _projected(requests, chosen, costs)
     assert projected.cost_usd is not None
-    if (enough := draws_for(projected.cost_usd, pilot)) > pilot:  # the first projection says how large a pilot would do
+    for _ in range(3):  # a projection says how large a pilot would do, the better the larger the one it is from
+        enough = draws_for(projected.cost_usd, len(chosen))
+        if enough <= len(chosen) or len(chosen) == count // 2:
+            break
         wider = min(count // 2, round(enough * 1.1))
         chosen = random.Random(f"{shape.name} pilot {seed}").sample(requests, wider)
         left, projected = _projected(requests, chosen, costs)
+        assert projected.cost_usd is not None
     return Outcome(
         shape.name,
         before,
