@@ -29,7 +29,7 @@ from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
-from batchrunner.store.sharing import pair_up, unpair
+from batchrunner.store.sharing import pair_up, share_known, unpair
 from batchrunner.store.spending import probably_spent_usd
 
 
@@ -104,6 +104,10 @@ class Session:
         else:
             unpair(conn)
 
+    def _share(self, conn: sqlite3.Connection) -> None:
+        at, paired = stamp(self._means.clock.utc_now()), self._report.paired
+        self._report.paired = replace(paired, answered=paired.answered + share_known(conn, at=at))
+
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
         with Place(self._job.store) as place:
             if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
@@ -116,6 +120,8 @@ class Session:
             if queue.model_classes() and queue.totals().pending:
                 shift = Shift(self._job, means, self._endpoints, self._reporter, self._stopper, self._report, place)
                 await shift.work(conn, queue, listener)
+                if self._report.paired.waiting and self._report.ending == "finished":
+                    await to_thread.run_sync(self._share, conn)
             place.conclude(conn)
             self._report.totals = queue.totals()
 

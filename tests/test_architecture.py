@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience", "slots", "failpoints"},
+    {"model", "errors", "clock", "audience", "slots", "failpoints", "drafts"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue", "endpoint_words", "cache_words", "prices"},
     {"tuning", "ruling", "cases"},
