@@ -262,7 +262,7 @@ def test_costs_that_are_not_known_are_said_to_be(store: StoreMaker) -> None:
 
 
 def test_before_the_first_run_the_estimate_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="check .*jobs.jsonl --estimate` says what it will cost"):
+    with pytest.raises(UsageError, match=r"check .*jobs\.jsonl --estimate` says what it will cost"):
         typed("spend", tmp_path / "jobs.jsonl")
 
 
