@@ -287,7 +287,9 @@ class Ticket:
 
     def mark_begun(self) -> None:
         """The answer begins to arrive."""
-        self.lane.begun(self.attempt, self.berth)
+        self.admission.mark_begun()
+        if self.attempt.leads:
+            self.lane.begun(self.attempt, self.berth)
 
     def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
         """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""

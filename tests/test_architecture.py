@@ -14,12 +14,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience", "slots", "failpoints"},
+    {"model", "errors", "clock", "audience", "slots", "failpoints", "drafts"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue", "endpoint_words", "cache_words", "prices"},
     {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "parking", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
+    {"engines", "endpoint", "loading", "forecast", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
     {"endings", "keywords", "till"},
     {"definition", "endpoints", "bounds"},
     {"settling"},
@@ -49,7 +49,7 @@ LIBRARIES = {
     "jsonschema": {"policy"},
     "referencing": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"store", "piloting", "runner", "session", "shift", "assembly", "loading", "preflight"},
+    "sqlite3": {"forecast", "store", "piloting", "runner", "session", "shift", "assembly", "loading", "preflight"},
     "genai_prices": {"prices"},
     "tqdm": {"progress"},
     "click": {"cli"},

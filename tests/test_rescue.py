@@ -279,7 +279,16 @@ def test_what_somebody_else_may_have_put_there_is_left_alone(conn: sqlite3.Conne
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b'{"settled": {}}', b'{"settled": {"seq": "x"}}', b"\xff", b'{"other": 1}']
+    "line",
+    [
+        b"{",
+        b"[]",
+        pytest.param(b"[" * 100_000, id="deep"),
+        b'{"settled": {}}',
+        b'{"settled": {"seq": "x"}}',
+        b"\xff",
+        b'{"other": 1}',
+    ],
 )
 def test_a_damaged_file_stops_the_run_before_anything_is_paid_for_again(
     conn: sqlite3.Connection, store: Path, line: bytes
@@ -294,7 +303,15 @@ def test_a_damaged_file_stops_the_run_before_anything_is_paid_for_again(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x00\xff", b"[]\n", b"{}\n", b'{"kind": "batchrunner rescue", "version": 2}\n']
+    "content",
+    [
+        b"",
+        b"\x00\xff",
+        pytest.param(b"[" * 100_000 + b"\n", id="deep"),
+        b"[]\n",
+        b"{}\n",
+        b'{"kind": "batchrunner rescue", "version": 2}\n',
+    ],
 )
 def test_what_is_no_rescue_file_is_refused_by_name(conn: sqlite3.Connection, store: Path, content: bytes) -> None:
     path = store.parent / "jobs.db.1.rescue.jsonl"

@@ -134,6 +134,7 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
+    from batchrunner.stopping import Stopper
 
     if last.get("endpoint") == "simulator" and not (given["base_url"] or given["endpoints"]):
         given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
@@ -142,14 +143,18 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     settings = _settings(given, {**last, **(definition.limits_record() if definition else {})})
 
     endpoints = endpoints_of(given)
+    stopper = Stopper(settings.stopping, watching.note)
+    stopper.hear()
 
     async def work() -> int:
+        asked = Job(durability=given["durability"], **job)
         report = await run_job(
-            Job(durability=given["durability"], **job),
+            asked,
             settings,
             endpoints,
             reporter=watching,
             signals=True,
+            stopper=stopper,
             audience=OwnProcess(),
         )
         if isinstance(watching, JsonLines):

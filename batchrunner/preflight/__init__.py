@@ -1,6 +1,7 @@
 """Everything that can be known of a job before it costs anything. Nothing is sent, nothing is written."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,10 +32,13 @@ from batchrunner.preflight.surroundings import (
     shown_address,
 )
 from batchrunner.prices import price_of
+from batchrunner.prices.sizing import JobSize
 
 #: Bad lines shown; all are counted.
 SHOWN = 20
 _MODELS_SHOWN = 50
+#: Requests that are drawn, for counting their tokens.
+SAMPLE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,9 @@ class Examination:
     largest_line: int = 0  #: Bytes of the largest request.
     first: str | None = None  #: Parameters of the first request, as JSON text.
     models: Counter[str] = field(default_factory=Counter)
+    size: JobSize = field(default_factory=JobSize)
+    sample: list[str] = field(default_factory=list)  #: Parameters of a few requests drawn by chance, as JSON text.
+    chance: random.Random = field(default_factory=lambda: random.Random(0))  #: The same requests each time.
     facts: dict[str, Any] = field(default_factory=dict)  #: Credential, endpoint, proxies, store, disk.
 
     @property
@@ -184,12 +191,22 @@ def _read(found: Examination, source: Source, against: AgainstModel, repetition:
         found.findings.add(error("input", f"{source.path} has no lines"))
 
 
+def _draw(found: Examination, params: str) -> None:
+    """Let *params* into the sample with the chance that every request has."""
+    if len(found.sample) < SAMPLE:
+        found.sample.append(params)
+    elif (place := found.chance.randrange(found.requests)) < SAMPLE:
+        found.sample[place] = params
+
+
 def _look_at(found: Examination, request: Request, params: dict[str, Any], against: AgainstModel) -> None:
     size = len(request.params)
     tokens = estimated_tokens(size, params["messages"])
     for fault in (*check_parameters(params), *against.faults(params, tokens)):
         found.findings.add(fault, request.line)
     found.requests += 1
+    _draw(found, request.params)
+    found.size.add(request.params, request.model, request.max_tokens)
     found.first = found.first or request.params
     found.input_tokens += tokens
     found.max_output_tokens += request.max_tokens

@@ -119,7 +119,7 @@ def _run_of(conn: sqlite3.Connection, file: BinaryIO) -> tuple[int, bool]:
         kind, version, run = header["kind"], header["version"], header["run"]
         wanted = (run["host"], run["pid"], run["started_at"])
         row = conn.execute(_RUN, (int(run["id"]),)).fetchone()
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _NotOurs("it has another form") from None
     if kind != KIND or version != VERSION:
         raise _NotOurs("it has another form, perhaps of a newer version")
@@ -133,7 +133,7 @@ def _changes(file: BinaryIO, path: Path, run_id: int) -> Iterator[Kept]:
         try:
             record: Mapping[str, Any] = json.loads(line)
             yield change_of(record, run_id)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{path}, line {number}, is damaged, so nothing of the file was taken in and nothing was sent. Take that "
                 "line out, or move the file away to go on without its answers."

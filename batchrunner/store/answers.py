@@ -15,6 +15,7 @@ from batchrunner.model import ErrorClass, State
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.found import Progress
 from batchrunner.store.read import HAS_TWINS, PROGRESS
+from batchrunner.store.received import received
 
 #: A page of results ends with the answer that makes it so long.
 PAGE_BYTES = 8 * 1024 * 1024
@@ -54,7 +55,7 @@ class Result:
         """The whole message as the API sent it, parsed; None without an answer."""
         if self.message_json is None:
             return None
-        message: dict[str, Any] = json.loads(self.message_json)
+        message: dict[str, Any] = received(self.message_json)
         return message
 
 

@@ -4,7 +4,6 @@ Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `sta
 """
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,11 +13,10 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
-from batchrunner.store.damage import is_damaged
+from batchrunner.store.damage import is_damage
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
-    DamagedError,
     ExportRow,
     FailedRequest,
     FailureGroup,
@@ -104,10 +102,7 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with contextlib.closing(self._conn):
-            # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
-            is_of_store = isinstance(
-                error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError
-            ) or (isinstance(error, TypeError | ValueError | KeyError) and is_damaged(self._conn))
+            is_of_store = error is not None and is_damage(self._conn, error)
         if is_of_store:
             raise StoreError(
                 f"{self.path} cannot be read: {error}. Try again; if it stays so, `sqlite3 {self.path} .recover` saves "
@@ -252,10 +247,7 @@ class Reader:
 
     def detail(self, custom_id: str) -> Detail | None:
         """Return all that is known of the request *custom_id*, also of one that left the input."""
-        try:
-            return find_detail(self._conn, custom_id)
-        except TypeError as error:  # the columns are not what they were
-            raise DamagedError(str(error)) from error
+        return find_detail(self._conn, custom_id)
 
     def similar_ids(self, wanted: str) -> list[str]:
         """Return the few ids that are most like *wanted*."""

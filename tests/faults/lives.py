@@ -15,6 +15,8 @@ from typing import Any
 from running import KEY, MODEL
 
 TESTS = Path(__file__).parent.parent
+#: This checkout, whatever else is installed.
+PYTHONPATH = f"{TESTS}{os.pathsep}{TESTS.parent}"
 
 
 class Life:
@@ -104,7 +106,7 @@ class Nursery:
 
     def __init__(self, **given: str) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
-        env |= {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": str(TESTS)} | given
+        env |= {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": PYTHONPATH} | given
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.nursery"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
