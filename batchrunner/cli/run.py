@@ -7,6 +7,7 @@ import click
 
 from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
+from batchrunner.cli.sections import SectionedCommand
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from batchrunner.settings import Limits, RunSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.shaping
@@ -50,7 +51,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, job, given, {})
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.sampling
@@ -67,7 +68,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @selecting
