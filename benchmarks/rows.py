@@ -3,13 +3,18 @@
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from answering import MESSAGE, TEXT
-from batchrunner.store.changes import END, MOVE, RESULT, START
 from stores import MODEL, owning, take_in, write_lines
 
 _AT = "2026-11-22T14:03:07.123Z"
-_ANSWERED = (_AT, "success", None, 200, "req_011CAAAAAAAAAAAAAAAAAAAA", None, False, True, 24, 46, 0, 0)
+_START = "INSERT INTO attempts (seq, number, run_id, lane, started_at) VALUES (?, 1, 1, 'claude-haiku-4', ?)"
+_END = """UPDATE attempts SET ended_at = ?, outcome = 'success', http_status = 200, api_request_id = ?, input_tokens = 24,
+    output_tokens = 46, cache_write_tokens = 0, cache_read_tokens = 0 WHERE seq = ? AND number = 1"""
+_RESULT = """INSERT INTO results (seq, number, accepted, text, stop_reason, model, message)
+    VALUES (?, 1, 1, ?, 'end_turn', ?, ?)"""
+_MOVE = "UPDATE requests SET state = 'succeeded', attempts = 1, finished_at = ? WHERE seq = ? AND state = 'pending'"
 
 
 def bare_commits(count: int, groups: tuple[int, ...] = (1, 20, 100)) -> dict[int, tuple[float, float]]:
@@ -26,13 +31,14 @@ def _commits(count: int, group: int, whole: int) -> tuple[float, float]:
             began, cpu_began = time.perf_counter(), time.process_time()
             for first in range(1, count + 1, group):
                 seqs = range(first, min(first + group, count + 1))
+                statements: list[tuple[str, list[tuple[Any, ...]]]]
                 for statements in (
-                    ((START, [(seq, 1, 1, "claude-haiku-4", _AT, None) for seq in seqs]),),
-                    (
-                        (END, [(*_ANSWERED, seq, 1) for seq in seqs]),
-                        (RESULT, [(seq, 1, True, TEXT, "end_turn", MODEL, MESSAGE.decode()) for seq in seqs]),
-                        (MOVE, [("succeeded", 1, None, None, None, None, _AT, seq, 1) for seq in seqs]),
-                    ),
+                    [(_START, [(seq, _AT) for seq in seqs])],
+                    [
+                        (_END, [(_AT, "req_011CAAAAAAAAAAAAAAAAAAAA", seq) for seq in seqs]),
+                        (_RESULT, [(seq, TEXT, MODEL, MESSAGE.decode()) for seq in seqs]),
+                        (_MOVE, [(_AT, seq) for seq in seqs]),
+                    ],
                 ):
                     conn.execute("BEGIN IMMEDIATE")
                     for sql, rows in statements:
