@@ -1,5 +1,6 @@
 """What a run writes, written by sqlite3 alone: the floor under every loop that keeps what it does."""
 
+import sqlite3
 import tempfile
 import time
 from pathlib import Path
@@ -31,18 +32,19 @@ def _commits(count: int, group: int, whole: int) -> tuple[float, float]:
             began, cpu_began = time.perf_counter(), time.process_time()
             for first in range(1, count + 1, group):
                 seqs = range(first, min(first + group, count + 1))
-                statements: list[tuple[str, list[tuple[Any, ...]]]]
-                for statements in (
-                    [(_START, [(seq, _AT) for seq in seqs])],
-                    [
-                        (_END, [(_AT, "req_011CAAAAAAAAAAAAAAAAAAAA", seq) for seq in seqs]),
-                        (_RESULT, [(seq, TEXT, MODEL, MESSAGE.decode()) for seq in seqs]),
-                        (_MOVE, [(_AT, seq) for seq in seqs]),
-                    ],
-                ):
-                    conn.execute("BEGIN IMMEDIATE")
-                    for sql, rows in statements:
-                        conn.executemany(sql, rows)
-                    conn.execute("COMMIT")
+                _commit(conn, (_START, [(seq, _AT) for seq in seqs]))
+                _commit(
+                    conn,
+                    (_END, [(_AT, "req_011CAAAAAAAAAAAAAAAAAAAA", seq) for seq in seqs]),
+                    (_RESULT, [(seq, TEXT, MODEL, MESSAGE.decode()) for seq in seqs]),
+                    (_MOVE, [(_AT, seq) for seq in seqs]),
+                )
             scale = whole / count
             return scale * (time.perf_counter() - began), scale * (time.process_time() - cpu_began)
+
+
+def _commit(conn: sqlite3.Connection, *statements: tuple[str, list[tuple[Any, ...]]]) -> None:
+    conn.execute("BEGIN IMMEDIATE")
+    for sql, rows in statements:
+        conn.executemany(sql, rows)
+    conn.execute("COMMIT")
