@@ -109,8 +109,9 @@ def _power(synchronous: str) -> Callable[[Path, int], tuple[str, str]]:
         ran = (
             f"{found.states:,} states of the disk, {len(recording.log):,} calls of a run with {power.REQUESTS} requests"
         )
+        lost = f" (up to {found.most_lost} of them)" if found.lossy else ""
         came = (
-            f"{found.unusable:,} damaged; {found.lossy:,} lacked an acknowledged answer (at most {found.most_lost} of them); "
+            f"{found.unusable:,} damaged; {found.lossy:,} lacked acknowledged answers{lost}; "
             f"{found.unknown_sends:,} did not know of a call that had gone out; {found.torn:,} held part of a transaction"
         )
         return ran, came
