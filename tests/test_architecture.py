@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience", "slots", "failpoints", "drafts"},
+    {"model", "errors", "clock", "audience", "slots", "failpoints", "drafts", "batch"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue", "endpoint_words", "cache_words", "prices"},
     {"tuning", "ruling", "cases"},
@@ -23,11 +23,13 @@ LEVELS = (
     {"endings", "keywords", "till"},
     {"definition", "endpoints", "bounds"},
     {"settling"},
-    {"dispatcher", "preflight", "piloting", "holding", "destinations", "doctor"},
-    {"keeping"},
+    {"dispatcher", "preflight", "piloting", "holding", "destinations", "doctor", "batch_till"},
+    {"keeping", "batch_records"},
+    {"batch_desk", "batch_errands"},
     {"assembly"},
     {"report", "retuning"},
     {"shift"},
+    {"batch_shift"},
     {"session"},
     {"runner", "streaming", "threaded", "wishes"},
     {"cli", "library"},
@@ -49,7 +51,19 @@ LIBRARIES = {
     "jsonschema": {"policy"},
     "referencing": {"policy"},
     "sqlite_utils": {"store"},
-    "sqlite3": {"forecast", "store", "piloting", "runner", "session", "shift", "assembly", "loading", "preflight"},
+    "sqlite3": {
+        "forecast",
+        "store",
+        "piloting",
+        "runner",
+        "session",
+        "shift",
+        "batch_shift",
+        "batch_errands",
+        "assembly",
+        "loading",
+        "preflight",
+    },
     "genai_prices": {"prices"},
     "tqdm": {"progress"},
     "click": {"cli"},
@@ -138,7 +152,16 @@ def test_no_room_grows_unnoticed(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [["--help"], ["status", "--help"], ["completion", "--help"], ["status"], ["errors"], ["export"], ["runs"]],
+    [
+        ["--help"],
+        ["status", "--help"],
+        ["completion", "--help"],
+        ["status"],
+        ["errors"],
+        ["export"],
+        ["runs"],
+        ["spend"],
+    ],
     ids=" ".join,
 )
 def test_reading_verbs_load_nothing_heavy(verb: list[str], tmp_path: Path) -> None:

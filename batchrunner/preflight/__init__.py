@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from batchrunner.preflight.credentials import Kind, check_credential, find_crede
 from batchrunner.preflight.findings import Fault, Findings, Severity, error
 from batchrunner.preflight.ids import Ids
 from batchrunner.preflight.parameters import check_parameters
+from batchrunner.preflight.repetition import Repetition
 from batchrunner.preflight.surroundings import (
     address_of,
     check_address,
@@ -29,6 +31,7 @@ from batchrunner.preflight.surroundings import (
     proxies,
     shown_address,
 )
+from batchrunner.prices import price_of
 from batchrunner.prices.sizing import JobSize
 
 #: Bad lines shown; all are counted.
@@ -106,7 +109,10 @@ def examine(source: Source, store: Path, where: Where) -> Examination:
     _look_around(found, where, official=official)
     try:
         # The simulator keeps the rules of the official endpoint.
-        _read(found, source, AgainstModel(official or where.simulate, where.now.date()))
+        today = where.now.date()
+        repetition = Repetition(partial(price_of, today=today))
+        _read(found, source, AgainstModel(official or where.simulate, today), repetition)
+        repetition.report(found.findings)
     except InputError as refused:
         found.findings.add(error("input", str(refused).rstrip(".")))
     found.facts["store"], faults = check_store(store, where.now, simulate=where.simulate)
@@ -162,7 +168,7 @@ def _look_at_named(found: Examination, where: Where) -> None:
         found.findings.add(fault)
 
 
-def _read(found: Examination, source: Source, against: AgainstModel) -> None:
+def _read(found: Examination, source: Source, against: AgainstModel, repetition: Repetition) -> None:
     shape = source.shaper().request
     reader = source.lines()
     with Ids() as ids:
@@ -176,7 +182,9 @@ def _read(found: Examination, source: Source, against: AgainstModel) -> None:
                     found.shown_lines.append(str(refused))
                 continue
             ids.add(request)
-            _look_at(found, request, against)
+            params = json.loads(request.params)
+            repetition.add(request.model, params, request.params, request.line)
+            _look_at(found, request, params, against)
         found.input_bytes = reader.bytes_read
         ids.report(found.findings)
     if not found.lines:
@@ -191,8 +199,7 @@ def _draw(found: Examination, params: str) -> None:
         found.sample[place] = params
 
 
-def _look_at(found: Examination, request: Request, against: AgainstModel) -> None:
-    params = json.loads(request.params)
+def _look_at(found: Examination, request: Request, params: dict[str, Any], against: AgainstModel) -> None:
     size = len(request.params)
     tokens = estimated_tokens(size, params["messages"])
     for fault in (*check_parameters(params), *against.faults(params, tokens)):

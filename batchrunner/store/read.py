@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
+from batchrunner.store.batches import all_batches
 from batchrunner.store.damage import is_damage
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
@@ -40,7 +41,8 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
-DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
+HAS_TWINS = "SELECT count(*) FROM pragma_table_info('requests') WHERE name = 'answered_by'"  # from the fifth schema on
+TWINS = "SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_waiting WHERE answered_by IS NOT NULL)"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -133,9 +135,9 @@ class Reader:
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
 
-    def has_deduplicated(self) -> bool:
-        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
-        return bool(self._number(DEDUPLICATED, {}))
+    def has_twins(self) -> bool | None:
+        """Whether requests have the answers of identical ones (`--dedupe`); None in a store too old to know of that."""
+        return bool(self._number(TWINS, {})) if self._number(HAS_TWINS, {}) else None
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
@@ -261,6 +263,10 @@ class Reader:
         if self.job() is not None:
             for (text,) in self._conn.execute(METADATA):
                 yield text
+
+    def batches(self) -> list[dict[str, Any]]:
+        """Return every message batch, the oldest first: its row, and how many requests still sit in it."""
+        return list(all_batches(self._conn))
 
     def _living_run(self, now: datetime) -> int | None:
         # Only one run owns a store at a time, so only the newest can be alive.

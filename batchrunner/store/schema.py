@@ -3,10 +3,12 @@
 All migrations that a store needs run in one transaction and hold single statements only: a script would commit it halfway.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
+from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
 from batchrunner.store.sharing import FRESH_INDEX, add_to
 from batchrunner.store.spending import THIRD
@@ -213,17 +215,17 @@ def migrate(db: "Database") -> None:
 
     @migrations()
     def m002_second_schema(db: "Database") -> None:
-        for statement in _SECOND:
-            reach(Point.MIGRATING)
-            db.execute(statement)
+        _apply(db, _SECOND)
 
     @migrations()
     def m003_third_schema(db: "Database") -> None:
-        for statement in THIRD:
-            reach(Point.MIGRATING)
-            db.execute(statement)
+        _apply(db, THIRD)
         for name, select in SPENDING_VIEWS.items():
             db.create_view(name, select)
+
+    @migrations()
+    def m004_batches(db: "Database") -> None:
+        _apply(db, BATCHES)
 
     @migrations()
     def m005_fifth_schema(db: "Database") -> None:
@@ -234,3 +236,9 @@ def migrate(db: "Database") -> None:
         migrations.apply(db)
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
         db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+
+
+def _apply(db: "Database", statements: Iterable[str]) -> None:
+    for statement in statements:
+        reach(Point.MIGRATING)
+        db.execute(statement)
