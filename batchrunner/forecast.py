@@ -102,7 +102,7 @@ def forecast(
     lanes = _lanes(size, by_size)
     may = {lane: _permitted(limits, (known or {}).get(lane, Pace())) for lane in lanes}
     projection, time = None, duration_of(lanes, may, limits.cap)
-    if len(sample) >= _ENOUGH:
+    if len(sample) >= _ENOUGH and by_size.requests:
         projection = project(sample, _rest(size, lanes), may)
         time = Duration(projection.seconds, projection.bound_by, "")
     is_limited = any(limit is not None for one in may.values() for limit in (one.rpm, one.itpm, one.otpm))
@@ -171,6 +171,9 @@ def _lanes(size: JobSize, by_size: Estimate) -> dict[str, Work]:
 
 def forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
     """Yield what there is to say of a forecast, each with its label."""
+    if not found.estimate.requests:
+        yield "estimate", "nothing is left to send"
+        return
     by = f"by the last {found.sample:,} answers" if found.sample else "by size"
     if found.counted:
         by += f", tokens counted by the API for {found.counted:,}"

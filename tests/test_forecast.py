@@ -74,6 +74,13 @@ def test_an_estimate_holds_what_the_job_costs_and_is_close_once_there_are_answer
     assert whole < before["worst_usd"]
 
 
+def test_of_a_finished_job_nothing_is_left_to_send(tmp_path: Path) -> None:
+    path = job(tmp_path, 12)
+    run(path)
+    assert "estimate   nothing is left to send" in check(path, "--simulate").stdout
+    assert checked(path, "--simulate")["live_usd"] == [0, 0, 0]
+
+
 def test_the_api_counts_a_sample_if_it_is_asked_to(tmp_path: Path) -> None:
     path = job(tmp_path)
     with simulator_thread() as (url, ledger):
