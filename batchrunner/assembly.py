@@ -102,13 +102,14 @@ def assemble(
         clock=clock,
         run_id=run_id,
         audience=means.audience,
-        tariff=_tariff(way, writer),
+        tariff=tariff_of(way, writer),
         halt_at=settings.halt,
         bounds=Bounds(last_start=means.last_start, till=till),
     )
 
 
-def _tariff(way: Way, writer: Writer) -> Tariff:
+def tariff_of(way: Way, writer: Writer) -> Tariff:
+    """Return the prices of a run's endpoints; each goes on record before its first use."""
     endpoints = [(reached.name, reached.prices) for reached in way.reached]
     return Tariff(endpoints, keep=partial(_keep, writer))
 

@@ -31,6 +31,10 @@ class Point(StrEnum):
     IN_TRANSACTION = "in_transaction"  #: A group is written, and not committed.
     COMMITTED = "committed"  #: A group is committed, and those who wait for it do not know.
     CHECKPOINT = "checkpoint"  #: The log is about to be folded into the file at the end of a run.
+    BATCH_INTENDED = "batch_intended"  #: A batch is on record with its rows, and not sent.
+    BATCH_SENT = "batch_sent"  #: The last of its body goes out.
+    BATCH_ANSWERED = "batch_answered"  #: The API has it, and its id is not on record.
+    BATCH_COLLECTING = "batch_collecting"  #: Some of its results have come, and are not settled.
     EXPORTED = "exported"  #: An export is on the disk, under another name.
     RENAMED = "renamed"  #: An export is in place.
 

@@ -66,6 +66,14 @@ class Options(TypedDict, total=False):
     drain_s: float | None  #: How long calls in flight may finish once the run is to stop. Default: 60.
     durability: Literal["full", "fast"] | None  #: `fast`: a power cut may lose the last second.
     progress: str | Reporter | None  #: `auto`, `bar`, `notebook`, `plain`, `json`, `none`, or a reporter of your own.
+    # Which way they go: docs/batches.md.
+    route: Literal["live", "batches"] | None  #: Default: batches while some are open, else live.
+    batch_size: int | None  #: Rows of a batch at most. Default: 10,000.
+    batch_queue: int | None  #: Rows that are with the API at once. Default: 200,000.
+    poll_s: float | None  #: Between the first looks at a batch. Default: 15.
+    submit_only: bool | None  #: Leave when all batches are submitted.
+    then_live: bool | None  #: Send live, at the end, what batches did not answer or cannot take.
+    deadline: float | str | None  #: Batches while there is time, live calls for what is left: seconds, or `"6h"`.
     # Where requests go.
     client: Any  #: An SDK client of your own (Bedrock, Vertex, a test's): everything goes through it.
     base_url: str | None  #: Another endpoint than `ANTHROPIC_BASE_URL` or the official one.

@@ -26,6 +26,7 @@ class Snapshot:
     output_tokens: int
     held_by: str | None = None  #: What holds the run back at the moment, in words.
     paused: bool = False  #: Nothing new is sent until the user says so.
+    batches: int = 0  #: Batches that are with the API; their rows are in flight.
 
     @property
     def done(self) -> int:
@@ -222,7 +223,8 @@ class Bar(Silent):
         if self._bar is None:
             return
         extras = ["paused"] if snapshot.paused else []
-        extras += [f"in flight {snapshot.in_flight}"]
+        in_batches = f" in {snapshot.batches:,} batch{'es' if snapshot.batches > 1 else ''}" if snapshot.batches else ""
+        extras += [f"in flight {snapshot.in_flight:,}{in_batches}"]
         extras += [f"retrying {snapshot.retrying:,}"] if snapshot.retrying else []
         extras += [f"failed {snapshot.failed:,}"] if snapshot.failed else []
         extras += [f"limit: {snapshot.held_by}"] if snapshot.held_by else []

@@ -60,6 +60,8 @@ class Report:
     totals: Totals = field(default_factory=Totals)  #: Of the lines this run was to work on.
     waits: list[str] = field(default_factory=list)  #: What the run waited for longest, in words.
     endpoints: list[dict[str, Any]] = field(default_factory=list)  #: What became of each that has a name.
+    at_api: dict[str, int] = field(default_factory=dict)  #: `batches` and `requests` that the API goes on with.
+    unfit: dict[str, int] = field(default_factory=dict)  #: Requests that cannot go by batches, by why.
     seconds: float = 0.0
     simulated: bool = False
     projection: Projection | None = None  #: After a pilot: what the rest will come to.
@@ -91,17 +93,24 @@ class Report:
             "failures": dict(self.counts.failures),
             "waits": self.waits,
             "endpoints": self.endpoints,
+            "at_api": self.at_api,
+            "unfit_for_batches": self.unfit,
             "projection": self.projection.as_record() if self.projection is not None else None,
         }
 
 
-def banner(store: Path, report: Report, settings: RunSettings, totals: Totals, endpoint: str) -> str:
+def banner(
+    store: Path, report: Report, settings: RunSettings, totals: Totals, endpoint: str, *, by_batches: bool = False
+) -> str:
     """Return what a run says before it sends anything."""
     limits = settings.limits
     rate = f"at most {limits.rate}" if limits.rate else "rate limits as the endpoint says (--rpm)"
+    pace = f"{rate}, at most {limits.cap:,} in flight"
+    if by_batches:
+        pace = f"by batches of at most {settings.routing.rows:,}, at half the price"
     left = f", {totals.pending:,} to send" if totals.pending < totals.requests else ""
     requests = "1 request" if totals.requests == 1 else f"{totals.requests:,} requests"
-    lines = [f"{store}: {requests}{left}; {endpoint}; {rate}, at most {limits.cap:,} in flight"]
+    lines = [f"{store}: {requests}{left}; {endpoint}; {pace}"]
     if settings.first is not None:
         lines.append(f"only the first {settings.first:,} lines")
     if choice := _choice(settings.sampling):
@@ -175,7 +184,20 @@ def closing(report: Report, name: str) -> str:
         lines.append("nothing was left to send")
     if shared := counts.followed + report.paired.answered:
         lines.append(f"not sent, as an identical request has the answer (--dedupe): {shared:,}")
+    if report.totals.pending:
+        lines += [f"not sent, as batches cannot take it: {n:,} ({why})" for why, n in report.unfit.items()]
+    if report.at_api.get("batches"):
+        lines.append(at_api_told(report.at_api["batches"], report.at_api["requests"], name))
     return "\n".join(lines + [endpoint_told(one) for one in report.endpoints] + report.waits + _next(report, name))
+
+
+def at_api_told(batches: int, requests: int, name: str) -> str:
+    """Return what to say of batches that go on at the API without us. *name*: the job file or the store."""
+    they, job = ("it", "1 batch goes") if batches == 1 else ("them", f"{batches:,} batches go"), shlex.quote(name)
+    return (
+        f"{they[1]} on at the API, with {requests:,} requests; `batchrunner resume {job}` collects {they[0]}, "
+        f"`batchrunner batches {job} --cancel` cancels {they[0]}"
+    )
 
 
 def _cost(report: Report) -> str:
@@ -203,7 +225,9 @@ def _next(report: Report, name: str) -> list[str]:
     steps = []
     if totals.pending:
         mended = "once that is mended, " if report.ending == "halted" else ""
-        steps.append(f"batchrunner resume {job}    # {mended}goes on with the {totals.pending:,} pending")
+        unfit = sum(report.unfit.values())
+        live = " --route live" if unfit and unfit == totals.pending else ""
+        steps.append(f"batchrunner resume {job}{live}    # {mended}goes on with the {totals.pending:,} pending")
     if totals.failed:
         steps.append(f"batchrunner errors {job}    # what failed, and the command that mends it")
     if totals.succeeded:

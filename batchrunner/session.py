@@ -15,6 +15,7 @@ from batchrunner.endpoint import Endpoint
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.loading import Interrupted, Watcher, load
 from batchrunner.piloting import projected, projection_told
+from batchrunner.policy.routing import Route, Routing
 from batchrunner.progress import Reporter
 from batchrunner.report import Job, Pilot, Report
 from batchrunner.retuning import Listener
@@ -22,6 +23,7 @@ from batchrunner.settings import RunSettings
 from batchrunner.shift import Shift
 from batchrunner.stopping import Stopper
 from batchrunner.store.adoption import adopt_found
+from batchrunner.store.batches import open_batches, sitting, told
 from batchrunner.store.changes import recover
 from batchrunner.store.files import open_reader, owned
 from batchrunner.store.owner import owner_connection
@@ -117,20 +119,27 @@ class Session:
         with contextlib.closing(open_reader(self._job.store)) as reading:
             queue = await _queue(reading, means.settings)
             await to_thread.run_sync(self._pair, conn, means.settings, queue.last_line)
+            route = self._route(means.settings.routing, conn)
             if queue.model_classes() and queue.totals().pending:
-                shift = Shift(self._job, means, self._endpoints, self._reporter, self._stopper, self._report, place)
-                await shift.work(conn, queue, listener)
+                rest = await self._by_batches(means, (conn, reading), queue, place, route)
+                if rest and queue.totals().pending:
+                    shift = Shift(*self._parts(means), place)
+                    await shift.work(conn, queue, listener)
                 if self._report.paired.waiting and self._report.ending == "finished":
                     await to_thread.run_sync(self._share, conn)
             place.conclude(conn)
             self._report.totals = queue.totals()
 
     async def _is_well_piloted(self, pilot: Pilot, conn: sqlite3.Connection, listener: Listener, place: Place) -> bool:
-        """Send the sample, and return whether to send the rest; if not, the report says why."""
+        """Send the sample, and return whether to send the rest; if not, the report says why.
+
+        Whoever waits for an answer to the question waits for live calls: the rest may go by batches all the same.
+        """
         settings = self._means.settings
         sample = min(pilot.size, settings.sampling.sample or pilot.size)
+        routing = settings.routing if open_batches(conn) else Routing(Route.LIVE)
         means = copy(self._means)
-        means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample))
+        means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample), routing=routing)
         await self._send(means, conn, listener, place)
         with contextlib.closing(open_reader(self._job.store)) as reading:
             self._report.totals = (await _queue(reading, settings)).totals()
@@ -152,6 +161,43 @@ class Session:
             self._report.reason = "The pilot is over (--pilot). The same command with -y sends the rest."
         return False
 
+    def _parts(self, means: Means) -> tuple[Job, Means, Sequence[Endpoint], Reporter, Stopper, Report]:
+        return self._job, means, self._endpoints, self._reporter, self._stopper, self._report
+
+    def _route(self, routing: Routing, conn: sqlite3.Connection) -> Route:
+        """Return the way this run takes; raises `UsageError` where it would pay twice."""
+        batches = open_batches(conn)
+        if routing.route is Route.LIVE and batches and not routing.moves:
+            store = self._job.store
+            raise UsageError(
+                f"{sitting(conn):,} requests of {store} sit in batches at the API ({', '.join(told(batches))}): sent live they "
+                f"would be paid twice. `batchrunner resume {store}` collects them, `batchrunner move {store} --to live` "
+                "cancels them and sends the rest live."
+            )
+        if routing.route is None:
+            return Route.BATCHES if batches else Route.LIVE
+        return Route.BATCHES if batches and routing.moves else routing.route
+
+    async def _by_batches(
+        self,
+        means: Means,
+        conns: tuple[sqlite3.Connection, sqlite3.Connection],
+        queue: Queue,
+        place: Place,
+        route: Route,
+    ) -> bool:
+        """Work by batches if that is the *route*; return whether live calls have their turn then."""
+        if route is Route.LIVE:
+            return True
+        from batchrunner.batch_shift import BatchShift
+
+        routing = means.settings.routing
+        is_moving_out = routing.moves and routing.route is Route.LIVE
+        shift = BatchShift(*self._parts(means), place, cancels=is_moving_out)
+        await shift.by_batches(*conns, queue)
+        goes_on = is_moving_out or routing.then_live or shift.is_out_of_time
+        return goes_on and self._report.ending == "finished"
+
     def _conclude(self) -> None:
         report = self._report
         if report.ending == "halted":
@@ -160,6 +206,10 @@ class Session:
             report.exit_code = self._stopper.code
         elif report.ending == "stopped":
             report.exit_code = Exit.LIMIT
+        elif report.ending == "submitted":
+            report.exit_code = Exit.OK
+        elif report.totals.pending and report.unfit:
+            report.exit_code = Exit.SOME_FAILED
         else:
             failed, finished = report.totals.failed, report.totals.failed + report.totals.succeeded
             report.exit_code = Exit.SOME_FAILED if self._means.settings.fail_on.fails(failed, finished) else Exit.OK

@@ -13,6 +13,7 @@ from batchrunner.model import ErrorClass
 from batchrunner.policy.answers import ACCEPTABLE
 from batchrunner.policy.caps import Caps
 from batchrunner.policy.retry import Action, Jitter, Rule, Rules, Wait
+from batchrunner.policy.routing import Routing
 from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
@@ -124,6 +125,7 @@ class RunSettings:
     schema: Mapping[str, Any] | None = None  #: JSON schema that every answer must fit.
     sampling: Sampling = field(default_factory=Sampling)  #: Which of those, and in which order.
     caps: Caps = field(default_factory=Caps)  #: Money and time.
+    routing: Routing = field(default_factory=Routing)  #: Live, or by batches.
     sharing: Sharing = field(default_factory=Sharing)  #: What is made of requests that have something in common.
 
     def as_record(self) -> dict[str, Any]:
@@ -146,6 +148,7 @@ class RunSettings:
             "shuffle": self.sampling.shuffle,
             "max_cost": self.caps.max_cost_usd,
             "max_duration": self.caps.max_duration_s,
+            **self.routing.as_record(),
             "prime": self.sharing.prime,
             "dedupe": self.sharing.dedupe,
         }

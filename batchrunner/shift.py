@@ -63,7 +63,7 @@ class Shift:
             run_id = self._begin(conn, way.record)
             self._means.audience.began(run_id)
             self._reporter.note(
-                banner(self._job.store, self._report, self._means.settings, totals(conn), _addresses(way))
+                banner(self._job.store, self._report, self._means.settings, totals(conn), addresses(way))
             )
             await self._foretell(conn, way, before.pending)
             if till is not None:
@@ -183,7 +183,7 @@ class Shift:
         writer.submit(RunEnded(run_id, stamp(self._means.clock.utc_now()), report.ending, report.reason))
 
 
-def _addresses(way: Way) -> str:
+def addresses(way: Way) -> str:
     """Return where the run sends, for people: an address, or names with addresses in their order."""
     return ", then ".join(way.record.get("endpoints") or [way.record["endpoint"]])
 

@@ -22,6 +22,7 @@ class Stopper:
         self._drain: Callable[[float], int] = lambda _: 0
         self._work: anyio.CancelScope | None = None
         self._heard: list[int] = []
+        self._leaving: Callable[[], str] | None = None
         self.wishes = 0
         self.code: Exit | None = None  #: Of the first signal.
         self._wished: anyio.Event | None = None  # set at the first wish, if somebody waits for it
@@ -37,13 +38,15 @@ class Stopper:
             self._wished = self._wished or anyio.Event()
             await self._wished.wait()
 
-    def watch_over(self, work: anyio.CancelScope, drain: Callable[[float], int]) -> None:
+    def watch_over(
+        self, work: anyio.CancelScope, drain: Callable[[float], int], leaving: Callable[[], str] | None = None
+    ) -> None:
         """Stop *work* on request.
 
         *drain* is told within how many seconds all should be over; it stops the sending and returns how many calls are in
-        flight.
+        flight. *leaving*: nothing is waited for, since others go on with it; returns what to say of that.
         """
-        self._work, self._drain = work, drain
+        self._work, self._drain, self._leaving = work, drain, leaving
         if self.stopped():
             self._begin_drain(self._patience_s)
 
@@ -103,6 +106,10 @@ class Stopper:
     def _begin_drain(self, drain_s: float) -> None:
         in_flight = self._drain(drain_s)
         if self._work is None:
+            return
+        if self._leaving is not None:
+            self._note(self._leaving())
+            self._work.cancel()
             return
         self._work.deadline = anyio.current_time() + drain_s
         calls = "call" if in_flight == 1 else "calls"

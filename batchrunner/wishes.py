@@ -18,6 +18,7 @@ from batchrunner.keywords import Options, Requests
 from batchrunner.loading import Source
 from batchrunner.policy.caps import Caps, parse_duration, parse_usd
 from batchrunner.policy.projection import Projection
+from batchrunner.policy.routing import parse_routing
 from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.tolerance import FailOn, HaltAt
 from batchrunner.progress import Reporter, Silent, reporter
@@ -58,6 +59,8 @@ _GOES_ON = (
     "schema",
     "halt",
     "fail_on",
+    "route",
+    "batch_size",
     "max_cost",
 )
 
@@ -188,6 +191,7 @@ def _settings(options: Options) -> RunSettings:
             parse_usd("max_cost", options.get("max_cost")),
             parse_duration("max_duration", options.get("max_duration")),
         ),
+        routing=parse_routing(options),
         sharing=Sharing(options.get("prime") is not False, bool(options.get("dedupe"))),
     )
 

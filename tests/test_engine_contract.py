@@ -3,15 +3,21 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
 
+from batch_book import Booked, MemoryBook
+from batchrunner.api.batches import BatchesApi
 from batchrunner.api.sender import open_senders
 from batchrunner.engines import Admitted, Engine
+from batchrunner.engines.batch_book import Plan
+from batchrunner.engines.batch_line import Line
 from batchrunner.engines.live import LiveEngine
+from batchrunner.engines.message_batches import MessageBatchesEngine
 from batchrunner.model import Attempt, ErrorClass, Failure, Outcome, Success
+from batchrunner.policy.batching import Polling
 from running import KEY, MODEL, expected_answer, simulator
 
 
@@ -21,7 +27,33 @@ async def live(url: str) -> AsyncIterator[Engine]:
         yield LiveEngine(senders)
 
 
-ENGINES = [live]
+@asynccontextmanager
+async def batches(url: str) -> AsyncIterator[Engine]:
+    async with open_senders(url, api_key=KEY) as senders:
+        book = MemoryBook()
+        plan = Plan(rows=7, linger_s=0.05, polling=Polling(0.05, 0.2))
+        line = Line(lambda _: None, first_s=0.05)
+        yield Booked(MessageBatchesEngine(BatchesApi(await senders.sdk_client()), book, line, plan), book)
+
+
+ENGINES = [live, batches]
+#: What goes wrong in a call of its own, and in a batch.
+FAILURES = {
+    "live": {
+        "[[sim:500]] a": ErrorClass.SERVER,
+        "[[sim:reset]] b": ErrorClass.NETWORK,
+        "[[sim:200_html]] c": ErrorClass.BAD_RESPONSE,
+        "[[sim:401]] d": ErrorClass.AUTHENTICATION,
+    },
+    "batches": {
+        "[[sim:500]] a": ErrorClass.SERVER,
+        "[[sim:529]] b": ErrorClass.OVERLOADED,
+        "[[sim:400]] c": ErrorClass.INVALID,
+        "[[sim:401]] d": ErrorClass.AUTHENTICATION,
+    },
+}
+#: Batches take a second unless they are told otherwise.
+QUICK = "batch_s=0.2"
 OpenEngine = Callable[[str], AbstractAsyncContextManager[Engine]]
 
 
@@ -75,7 +107,7 @@ def open_engine(request: pytest.FixtureRequest) -> OpenEngine:
 async def test_everything_taken_is_settled_once_with_its_own_answer(open_engine: OpenEngine) -> None:
     taken = tickets(*(f"Question {i}" for i in range(60)))
     desk = Desk([taken[:1], taken[1:40], taken[40:]])
-    async with simulator("latency=0.01..0.1") as (url, _), open_engine(url) as engine:
+    async with simulator(f"latency=0.01..0.1,{QUICK}") as (url, _), open_engine(url) as engine:
         await engine.run(desk.take, desk.settle)
     assert sorted(admitted.attempt.seq for admitted, _ in desk.settled) == list(range(1, 61))
     for admitted, outcome in desk.settled:
@@ -85,7 +117,8 @@ async def test_everything_taken_is_settled_once_with_its_own_answer(open_engine:
 
 
 async def test_it_goes_on_taking_while_earlier_attempts_are_in_flight(open_engine: OpenEngine) -> None:
-    slow, quick = tickets("[[sim:delay=30]] slow"), tickets("quick")
+    slow = tickets(*["[[sim:delay=30]] slow"] * 7)
+    quick = [Ticket(replace(slow[0].attempt, seq=8, params=tickets("quick")[0].attempt.params))]
     desk = Desk([slow, quick])
     done = anyio.Event()
 
@@ -93,7 +126,7 @@ async def test_it_goes_on_taking_while_earlier_attempts_are_in_flight(open_engin
         done.set()
 
     desk.on_settle = noted
-    async with simulator() as (url, _), open_engine(url) as engine, anyio.create_task_group() as group:
+    async with simulator(QUICK) as (url, _), open_engine(url) as engine, anyio.create_task_group() as group:
         group.start_soon(engine.run, desk.take, desk.settle)
         with anyio.fail_after(10):
             await done.wait()
@@ -102,25 +135,21 @@ async def test_it_goes_on_taking_while_earlier_attempts_are_in_flight(open_engin
 
 
 async def test_a_failure_is_a_value_and_stops_nothing(open_engine: OpenEngine) -> None:
-    taken = tickets("[[sim:500]] a", "[[sim:reset]] b", "[[sim:200_html]] c", "[[sim:401]] d", "e")
+    failures = FAILURES[open_engine.__name__]
+    taken = tickets(*failures, "e")
     desk = Desk([taken])
-    async with simulator() as (url, _), open_engine(url) as engine:
+    async with simulator(QUICK) as (url, _), open_engine(url) as engine:
         await engine.run(desk.take, desk.settle)
     classes = {
         admitted.attempt.seq: outcome.error_class for admitted, outcome in desk.settled if isinstance(outcome, Failure)
     }
-    assert classes == {
-        1: ErrorClass.SERVER,
-        2: ErrorClass.NETWORK,
-        3: ErrorClass.BAD_RESPONSE,
-        4: ErrorClass.AUTHENTICATION,
-    }
+    assert classes == dict(enumerate(failures.values(), 1))
     assert len(desk.settled) == 5
 
 
 async def test_streams_bring_the_same_answers(open_engine: OpenEngine) -> None:
     desk = Desk([tickets("one", "two", stream=True)])
-    async with simulator() as (url, _), open_engine(url) as engine:
+    async with simulator(QUICK) as (url, _), open_engine(url) as engine:
         await engine.run(desk.take, desk.settle)
     assert [isinstance(o, Success) and o.text == expected_answer(a.attempt.params) for a, o in desk.settled] == [
         True
@@ -134,7 +163,7 @@ async def test_an_error_while_settling_ends_the_run(open_engine: OpenEngine) -> 
         raise RuntimeError("the store is gone")
 
     desk.on_settle = broken
-    async with simulator() as (url, _), open_engine(url) as engine:
+    async with simulator(QUICK) as (url, _), open_engine(url) as engine:
         with pytest.raises(ExceptionGroup) as error:
             await engine.run(desk.take, desk.settle)
     assert error.group_contains(RuntimeError, match="the store is gone")

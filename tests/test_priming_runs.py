@@ -1,11 +1,15 @@
 """Whole runs over requests that share a marked prefix: one goes first, nobody waits in a slot, everything is answered."""
 
 import random
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchrunner import parking
+from batchrunner.model import Attempt
+from batchrunner.parking import Parking
 from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.window import Rate
@@ -31,9 +35,9 @@ def all_answered(figures: Figures, count: int) -> bool:
 
 
 def test_a_group_is_written_once_and_read_by_all_others_at_hardly_any_cost_in_time() -> None:
-    lines = list(sharing(300, mark=MARK))
+    lines = list(sharing(300, tokens=4000, mark=MARK))
     primed, unprimed = virtual_run(lines, LATENCY, settings()), virtual_run(lines, LATENCY, settings(prime=False))
-    plain = virtual_run(sharing(300), LATENCY, settings())
+    plain = virtual_run(sharing(300, tokens=4000), LATENCY, settings())
     assert all_answered(primed, 300)
     assert (writes(primed), writes(unprimed)) == (1, 50)
     assert input_cost(primed) <= 0.7 * input_cost(unprimed)
@@ -107,6 +111,29 @@ def test_rows_that_are_marked_to_their_end_wait_for_nobody() -> None:
     figures = virtual_run(lines, "latency=5", settings())
     assert all_answered(figures, 40)
     assert len(figures.between(0, 1)) == 40
+
+
+@pytest.mark.parametrize(
+    ("bound", "shuffle"), [("MOST_PARKED", True), ("MOST_CHARS", False)], ids=["by chance", "by groups"]
+)
+def test_what_waits_is_read_ahead_up_to_a_bound_only(
+    bound: str, shuffle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most: list[int] = [0]
+    parks = Parking.parks
+
+    def watched(self: Parking, due: deque[Attempt]) -> bool:
+        parked = parks(self, due)
+        most[0] = max(most[0], self.count)
+        return parked
+
+    monkeypatch.setattr(Parking, "parks", watched)
+    monkeypatch.setattr(parking, bound, 300 if bound == "MOST_PARKED" else 300 * 5000)
+    lines = list(sharing(1200, groups=2, tokens=1200, mark=MARK))
+    figures = virtual_run(lines, "latency=10", settings(in_flight=200, sampling=Sampling(shuffle=shuffle)))
+    assert all_answered(figures, 1200)
+    assert 300 < most[0] <= 300 + 500  # a claim reads so many at a time
+    assert writes(figures) == 2
 
 
 def test_an_order_drawn_by_chance_is_kept_and_still_written_once() -> None:

@@ -37,6 +37,8 @@ _VERBS = {
     "pause": _Verb(_HOME + "tune", "Let a run that works send nothing new for a while."),
     "unpause": _Verb(_HOME + "tune", "Let a paused run go on."),
     "stop": _Verb(_HOME + "tune", "Stop a run as a Ctrl-C would, from another terminal."),
+    "move": _Verb(_HOME + "run", "Send what is pending live, or by batches, from now on."),
+    "batches": _Verb(_HOME + "batches", "List the message batches of a job; look, cancel."),
     "rules": _Verb(_HOME + "rules", "Show what is done about each class of failures."),
     "simulate": _Verb(_HOME + "simulate", "Serve a stand-in for the Messages API on this machine."),
     "init": _Verb(_HOME + "init", "Write a commented job definition."),

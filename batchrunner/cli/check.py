@@ -13,6 +13,7 @@ from batchrunner.cli import options
 from batchrunner.cli.estimating import estimate_lines, estimated
 from batchrunner.cli.names import find_store
 from batchrunner.cli.ping import diagnosis_lines, pinged
+from batchrunner.cli.sections import SectionedCommand
 from batchrunner.cli.showing import as_json_option, many, reader_may_leave, say
 from batchrunner.errors import Exit, UsageError
 from batchrunner.screen import count, visible
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _LABEL = 11
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.shaping

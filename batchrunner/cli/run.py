@@ -7,6 +7,8 @@ import click
 
 from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
+from batchrunner.cli.routes import move_routing, routing
+from batchrunner.cli.sections import SectionedCommand
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
     from batchrunner.settings import Limits, RunSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.shaping
 @options.sampling
 @capping
+@routing
 @piloting
 @sharing
 @options.running
@@ -41,6 +44,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     Example:  batchrunner run jobs.jsonl --model claude-haiku-4-5 --rpm 1000
               batchrunner run rows.csv --prompt 'Solve: {question}' --model claude-haiku-4-5
               batchrunner run rows.csv --prompt 'Solve: {question}' --sample 20 --model claude-haiku-4-5
+              batchrunner run jobs.jsonl --route batches --then-live
     """
     source = source_of(jobfile, given)
     store = db or store_path(jobfile)
@@ -50,11 +54,12 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, job, given, {})
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.sampling
 @capping
+@routing
 @piloting
 @sharing
 @options.running_again
@@ -67,11 +72,12 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @selecting
 @capping
+@routing
 @sharing
 @options.running_again
 def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
@@ -92,6 +98,29 @@ def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     if not may_go_on(store, given, selection):
         return Exit.OK
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, last)
+
+
+@click.command()
+@options.jobfile
+@options.db
+@click.option(
+    "--to", "route", type=click.Choice(["live", "batches"]), required=True, help="The way to take from now on."
+)
+@capping
+@move_routing
+@options.running_again
+def move(jobfile: Path, db: Path | None, **given: Any) -> int:
+    """Send what is pending by the other way, and pay for nothing twice.
+
+    To live: batches at the API are cancelled, what was done of them is collected, the rest is sent live. To batches: what
+    is pending is submitted. A run that works on JOBFILE must be stopped first.
+
+    \b
+    Example:  batchrunner move jobs.jsonl --to live --rpm 1000
+              batchrunner move jobs.jsonl --to batches --submit-only
+    """
+    store = db or store_path(jobfile)
+    return _run(db or jobfile, {"store": store}, {**given, "moves": True}, _last_settings(store))
 
 
 def source_of(jobfile: Path, given: dict[str, Any]) -> "Source":
@@ -192,6 +221,7 @@ def endpoints_of(given: dict[str, Any]) -> "tuple[Endpoint, ...]":
 
 def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
     """Return the settings of the run: what is *given*, else what the *last* run had, else the defaults."""
+    from batchrunner.policy.routing import parse_routing
     from batchrunner.policy.tolerance import FailOn, HaltAt
     from batchrunner.ruling import read_schema, rules_with
     from batchrunner.settings import (
@@ -214,6 +244,7 @@ def _settings(given: dict[str, Any], last: dict[str, Any]) -> "RunSettings":
         schema=read_schema(given["schema"] or last.get("schema")),
         sampling=_sampling(given),
         caps=caps_of(given, last),
+        routing=parse_routing(given, last),
         sharing=sharing_of(given, last),
     )
 

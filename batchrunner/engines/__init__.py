@@ -29,6 +29,19 @@ Take = Callable[[int], Awaitable[Sequence[Admitted]]]
 Settle = Callable[[Admitted, Outcome], Awaitable[None]]
 
 
+#: The same for many at once.
+SettleAll = Callable[[Sequence[tuple[Admitted, Outcome]]], Awaitable[None]]
+
+
+def together(settle: Settle) -> SettleAll | None:
+    """Return how many outcomes are handed over at once; None if *settle* belongs to nobody who offers that.
+
+    For engines to which results come by the thousand: one commit, and no task for each.
+    """
+    found: SettleAll | None = getattr(getattr(settle, "__self__", None), "settle_all", None)
+    return found
+
+
 class Engine(Protocol):
     """Never waits for quota, never sleeps for a retry, never touches the store."""
 

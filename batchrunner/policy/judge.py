@@ -39,11 +39,13 @@ class Judge:
         rng: random.Random,
         others: Iterable[bool] = (),
         schema: str | None = None,
+        budgeted: bool = True,
     ) -> None:
         """Judge by *rules*; flaws in *accept* pass; *official*: the endpoint is Anthropic's own, so one refusal is final.
 
         *others*: the same of each further endpoint. *schema*: JSON text of what every answer must fit, whatever its
-        request asks for itself.
+        request asks for itself. *budgeted*: retries are spread so that they stay a fraction of what is sent; where others
+        decide when a request is worked on, that spares nobody.
         """
         self._schema = schema
         self._rules = rules
@@ -51,7 +53,7 @@ class Judge:
         self._rng = rng
         self._halts = [HaltWatch(official=one) for one in (official, *others)]
         self._refusals = RefusalWatch()
-        self._budget = RetryBudget()
+        self._budget = RetryBudget() if budgeted else None
 
     def judge(
         self, attempt: Attempt, outcome: Outcome, now: float, lesson: Lesson = NOTHING, *, alone: bool = False
@@ -60,7 +62,7 @@ class Judge:
 
         *lesson*: what the outcome means as far as the lane knows; *alone*: its lane has nothing else to send.
         """
-        if not attempt.failures:
+        if not attempt.failures and self._budget is not None:
             self._budget.sent(now)
         if not isinstance(outcome, Failure):
             outcome = judge(outcome, self._accept, params=attempt.params, schema=self._schema)
@@ -74,7 +76,7 @@ class Judge:
                 decision = self._refused(attempt, outcome, now, lesson, alone=alone, counted=decision.counted)
         elif lesson.excused and self._rules[outcome.error_class].action is Action.RETRY:
             decision = Retry(max(now, lesson.retry_at), counted=False)
-        elif isinstance(decision, Retry):
+        elif isinstance(decision, Retry) and self._budget is not None:
             decision = replace(decision, at=self._budget.due(now, decision.at))
         decision = self._halts[attempt.endpoint].review(outcome, decision, now)
         if isinstance(decision, Fail):

@@ -53,7 +53,9 @@ def process(row: Row, batch: str, headers: Mapping[str, str], settings: Simulato
     if wrong is not None:
         return _errored(row, batch, prompt.body_sha256, attempt, wrong)
     if chance >= 1 - settings.batches.expired:
-        return left(row, batch, EXPIRED)
+        return Done(
+            EXPIRED, _line(row, {"type": EXPIRED}), BatchRow(batch, row.custom_id, prompt.body_sha256, attempt, EXPIRED)
+        )
     spread = settings.output_tokens
     tokens = None if spread is None else round(spread.at(draw(settings.seed, prompt.body_sha256, attempt, "length")))
     answer = compose(params, prompt, attempt=attempt, tokens=tokens, marks=marks)

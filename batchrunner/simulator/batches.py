@@ -12,6 +12,7 @@ from batchrunner.simulator.batch_rows import Row
 from batchrunner.simulator.chance import draw
 from batchrunner.simulator.faults import Wire
 from batchrunner.simulator.ledger import BATCHES_PATH, Ledger
+from batchrunner.simulator.markers import longest_delay_s
 from batchrunner.simulator.replies import Rejection
 from batchrunner.simulator.settings import SimulatorSettings
 
@@ -95,7 +96,7 @@ class Batches:
         if waiting + len(rows) > self._settings.batches.queue:
             return _refused(429, "rate_limit_error", "This would exceed your limit of batch requests in the queue.")
         spec = self._settings.batches
-        seconds = spec.seconds.at(self._chance(call, "seconds"))
+        seconds = max(spec.seconds.at(self._chance(call, "seconds")), longest_delay_s(call.body))
         batch = HeldBatch(
             id=f"msgbatch_sim{call.number:012d}",
             rows=rows,

@@ -14,6 +14,7 @@ _FLAGS = frozenset({"refusal", "empty", "truncate", "pause", "unfit"})
 _MARKER = re.compile(r"\[\[sim:([^\]]*)\]\]")
 _STEP = re.compile(r"(?P<name>[a-z0-9_]+)(?:\*(?P<times>[0-9]{1,6}))?")
 _LONG = re.compile(r"long=([0-9]{1,7})")
+_DELAYS = re.compile(rb"\[\[sim:delay=([0-9]{1,5}(?:\.[0-9]{1,6})?)\]\]")
 _DELAY = re.compile(r"delay=([0-9]{1,5}(?:\.[0-9]{1,6})?)")
 
 
@@ -62,6 +63,13 @@ def parse_marks(text: str) -> Marks:
         else:
             script.extend(_steps(marker))
     return Marks(tuple(script), **dict.fromkeys(flags, True), long_tokens=long_tokens, delay_s=delay_s)
+
+
+def longest_delay_s(body: bytes) -> float:
+    """Return the longest latency that a marker anywhere in *body* asks for; 0 if none does."""
+    if MARK not in body:
+        return 0.0
+    return max((float(found) for found in _DELAYS.findall(body)), default=0.0)
 
 
 def _steps(marker: str) -> Iterable[Step]:

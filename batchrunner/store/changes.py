@@ -93,7 +93,7 @@ class Settled:
         s = self.settlement
         seq, number = s.attempt.seq, s.attempt.number
         bill = s.bill
-        columns = _end_columns(s.outcome, counted=_is_counted(s.decision))
+        columns = end_columns(s.outcome, counted=is_counted(s.decision))
         cursor.execute(END, (s.ended_at, *columns, bill.price, bill.cost_usd, bill.possible_usd, seq, number))
         answer = s.outcome if isinstance(s.outcome, Success) else s.outcome.answer
         if answer is not None:
@@ -103,7 +103,7 @@ class Settled:
         cursor.execute(SPENT, spent(s, self.endpoint or ""))
         state = next_state(s)
         finished_at = None if state is State.PENDING else s.ended_at
-        blame = _blame(s.outcome)
+        blame = to_blame(s.outcome)
         cursor.execute(MOVE, (state, number, *blame, s.not_before, finished_at, seq, number))
         if state in TOTALS and cursor.rowcount:
             cursor.execute(TOTALS[state])
@@ -130,11 +130,13 @@ def next_state(settlement: Settlement) -> State:
             return State.PENDING
 
 
-def _is_counted(decision: Decision | None) -> bool:
+def is_counted(decision: Decision | None) -> bool:
+    """Whether a failure that was decided so uses up an attempt of its request."""
     return decision.counted if isinstance(decision, Retry) else not isinstance(decision, Halt)
 
 
-def _end_columns(outcome: Outcome, *, counted: bool) -> tuple[Any, ...]:
+def end_columns(outcome: Outcome, *, counted: bool) -> tuple[Any, ...]:
+    """Return what an attempt's row says of its end: outcome, class, status, ids, message, tokens."""
     if isinstance(outcome, Success):
         head: tuple[Any, ...] = ("success", None, 200, outcome.api_request_id, None, False, counted)
         answer: Success | None = outcome
@@ -164,7 +166,8 @@ def _end_columns(outcome: Outcome, *, counted: bool) -> tuple[Any, ...]:
     )
 
 
-def _blame(outcome: Outcome) -> tuple[str | None, str | None, str | None]:
+def to_blame(outcome: Outcome) -> tuple[str | None, str | None, str | None]:
+    """Return class, signature and message of a failure; nothing of a success."""
     if not isinstance(outcome, Failure):
         return None, None, None
     return outcome.error_class, signature(outcome.message), outcome.message

@@ -32,7 +32,8 @@ _CLAIM = """SELECT q.seq, {place} AS place, q.custom_id, q.attempts, q.budget_fr
     EXISTS (SELECT 1 FROM requests d WHERE d.state = 'pending' AND d.answered_by IS NOT NULL AND d.answered_by = q.seq)
         AS answers_others
     FROM {source} CROSS JOIN inputs i ON i.seq = q.seq
-    WHERE q.state = 'pending' AND q.line IS NOT NULL AND q.line <= :last_line AND q.answered_by IS NULL AND {when} LIMIT :count"""
+    WHERE q.state = 'pending' AND q.line IS NOT NULL AND q.batch_id IS NULL AND q.line <= :last_line
+    AND q.answered_by IS NULL AND {when} LIMIT :count"""
 _ALL = "requests q"
 _FRESH = "q.model_class = :model_class AND q.not_before IS NULL AND {place} > :after ORDER BY {place}"
 _DUE = (
@@ -47,7 +48,7 @@ DUE = _CLAIM.format(place="q.seq", source=_ALL, when=_DUE.format(chosen=""))
 
 _NEXT_DUE = """SELECT q.seq, q.not_before FROM requests q
     WHERE q.state = 'pending' AND q.not_before IS NOT NULL AND q.line IS NOT NULL
-      AND q.model_class = :model_class AND q.line <= :last_line{chosen}
+      AND q.model_class = :model_class AND q.batch_id IS NULL AND q.line <= :last_line{chosen}
     ORDER BY q.not_before"""
 NEXT_DUE = _NEXT_DUE.format(chosen="")
 
@@ -69,6 +70,15 @@ NEXT_DUE_CLASS = _NEXT_CLASS.format("NOT NULL")
 
 FAILURES = """SELECT error_class FROM attempts
     WHERE seq = :seq AND number > :budget_from AND error_class IS NOT NULL AND counted = 1"""
+
+# Rows of a batch, by the index of what sits in one.
+RECALL = """SELECT q.seq, q.seq AS place, q.custom_id, q.attempts, q.budget_from, q.error_class, q.model_class, q.prefix,
+    i.params, i.max_tokens, i.stream, i.timeout_s,
+    (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches,
+    EXISTS (SELECT 1 FROM requests d WHERE d.state = 'pending' AND d.answered_by IS NOT NULL AND d.answered_by = q.seq)
+        AS answers_others
+    FROM json_each(:seqs) given CROSS JOIN requests q ON q.seq = given.value CROSS JOIN inputs i ON i.seq = q.seq
+    WHERE q.batch_id = :batch AND q.state = 'pending'"""
 
 LINE_AT = "SELECT line FROM requests WHERE line IS NOT NULL ORDER BY line LIMIT 1 OFFSET :offset"
 
@@ -98,6 +108,11 @@ class Claimed:
     fresh: bool  #: There may be more fresh requests, of the span or without marked prefixes.
     next_due: str | None  #: UTC stamp of the earliest retry that was not given out.
     path: str = ""  #: Of the last fresh request, where a span was asked for.
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether any of it has marked prefixes."""
+        return any(attempt.prefix is not None for attempt in self.attempts)
 
 
 class Queue:
@@ -161,6 +176,13 @@ class Queue:
         if self._chooses:  # what is chosen comes in the order of the choice, marked or not
             return [], 0, ""
         return self._read(FRESH_SPAN, claim, {**claim.span._asdict(), "count": count})
+
+    def recall(self, batch: int, seqs: Collection[int]) -> list[Attempt]:
+        """Return those of *seqs* that sit in the batch of that id in the store, as the attempts they are there."""
+        cursor = self._conn.cursor()
+        cursor.row_factory = sqlite3.Row
+        cursor.execute(RECALL, {"batch": batch, "seqs": json.dumps(list(seqs))})
+        return [self._attempt(row, row["model_class"]) for row in cursor]
 
     def _due(self, claim: Claim) -> list[Attempt]:
         asked = claim.count + len(claim.in_hand)  # those in hand may stand first in the index

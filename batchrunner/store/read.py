@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
+from batchrunner.store.batches import all_batches
 from batchrunner.store.damage import is_damage
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
@@ -262,6 +263,10 @@ class Reader:
         if self.job() is not None:
             for (text,) in self._conn.execute(METADATA):
                 yield text
+
+    def batches(self) -> list[dict[str, Any]]:
+        """Return every message batch, the oldest first: its row, and how many requests still sit in it."""
+        return list(all_batches(self._conn))
 
     def _living_run(self, now: datetime) -> int | None:
         # Only one run owns a store at a time, so only the newest can be alive.

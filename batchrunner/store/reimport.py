@@ -26,7 +26,7 @@ _KNOWN = """SELECT q.custom_id, q.params_hash FROM json_each(?) given JOIN reque
 
 # An answer that is there, or may have been paid for, is at stake; a failed request is not: its line was mended.
 _CHANGED = """SELECT q.seq, q.custom_id,
-           q.state = 'succeeded' OR (q.state = 'pending' AND EXISTS (
+           q.state = 'succeeded' OR q.batch_id IS NOT NULL OR (q.state = 'pending' AND EXISTS (
                SELECT 1 FROM attempts a WHERE a.seq = q.seq AND (a.ended_at IS NULL OR a.possibly_paid = 1))) AS at_stake,
            n.params AS was, i.params AS now
     FROM incoming i JOIN requests q ON q.custom_id = i.custom_id JOIN inputs n ON n.seq = q.seq
@@ -46,7 +46,7 @@ _SAME_AFTER_ALL = """UPDATE incoming SET params_hash = q.params_hash
     FROM requests q WHERE q.custom_id = incoming.custom_id AND q.seq IN (SELECT seq FROM reordered)"""
 _TAKE_REQUEST = """UPDATE requests SET params_hash = i.params_hash, line_hash = i.line_hash, model_class = i.model_class,
     prefix = i.prefix, answered_by = NULL, state = 'pending', budget_from = attempts, error_class = NULL, signature = NULL, error_message = NULL,
-    not_before = NULL, finished_at = NULL
+    not_before = NULL, finished_at = NULL, batch_id = NULL
     FROM incoming i WHERE i.custom_id = requests.custom_id AND requests.seq IN (SELECT seq FROM taken)"""
 _TAKE_INPUT = """UPDATE inputs SET params = i.params, metadata = i.metadata, max_tokens = i.max_tokens, stream = i.stream,
     timeout_s = i.timeout_s

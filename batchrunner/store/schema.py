@@ -1,12 +1,14 @@
 """Tables, views, indexes and the migrations that lead to them.
 
-Each migration runs in one transaction of its own and holds single statements only: a script would commit it halfway.
+All migrations that a store needs run in one transaction and hold single statements only: a script would commit it halfway.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from batchrunner.failpoints import Point, reach
 from batchrunner.model import State
+from batchrunner.store.batches import TABLES as BATCHES
 from batchrunner.store.groups import FILL
 from batchrunner.store.sharing import FRESH_INDEX, add_to
 from batchrunner.store.spending import THIRD
@@ -210,31 +212,33 @@ def migrate(db: "Database") -> None:
             db.execute(statement)
         for name, select in _VIEWS.items():
             db.create_view(name, select)
-        db.execute("PRAGMA user_version = 1")
 
     @migrations()
     def m002_second_schema(db: "Database") -> None:
-        for statement in _SECOND:
-            reach(Point.MIGRATING)
-            db.execute(statement)
-        # In the same transaction: an earlier version must never take what is in it for its own.
-        db.execute("PRAGMA user_version = 2")
+        _apply(db, _SECOND)
 
     @migrations()
     def m003_third_schema(db: "Database") -> None:
-        for statement in THIRD:
-            reach(Point.MIGRATING)
-            db.execute(statement)
+        _apply(db, THIRD)
         for name, select in SPENDING_VIEWS.items():
             db.create_view(name, select)
-        db.execute("PRAGMA user_version = 3")
+
+    @migrations()
+    def m004_batches(db: "Database") -> None:
+        _apply(db, BATCHES)
 
     @migrations()
     def m005_fifth_schema(db: "Database") -> None:
         reach(Point.MIGRATING)
         add_to(db)
-        db.execute("PRAGMA user_version = 5")
 
-    migrations.apply(db)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+    with db.atomic():  # all of them, or none: a crash leaves the store as it was
+        migrations.apply(db)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+
+
+def _apply(db: "Database", statements: Iterable[str]) -> None:
+    for statement in statements:
+        reach(Point.MIGRATING)
+        db.execute(statement)

@@ -72,8 +72,8 @@ _FAMILIES = f"""CREATE TEMP TABLE families AS
     GROUP BY sent HAVING count(*) > 1 AND first IS NOT NULL"""  # noqa: S608 - fixed texts
 _PAIR = f"""UPDATE requests AS q SET answered_by = coalesce(f.answered, f.first), not_before = NULL
     FROM temp.families f
-    WHERE f.sent = {_SENT} AND q.state = 'pending' AND q.line IS NOT NULL AND q.line <= :last_line
-      AND q.seq <> coalesce(f.answered, f.first)"""  # noqa: S608 - fixed texts
+    WHERE f.sent = {_SENT} AND q.state = 'pending' AND q.batch_id IS NULL AND q.line IS NOT NULL
+      AND q.line <= :last_line AND q.seq <> coalesce(f.answered, f.first)"""  # noqa: S608 - fixed texts
 _RELEASE = "UPDATE requests SET answered_by = NULL WHERE state = 'pending' AND answered_by IS NOT NULL"
 
 # A copy stands where the request's own first answer would.

@@ -38,7 +38,7 @@ class Endpoint:
         while block := self._file.read(_BLOCK):
             *lines, self._rest = (self._rest + block).split(b"\n")
             for line in map(json.loads, lines):
-                if line["path"] == MESSAGES_PATH:
+                if line.get("path") == MESSAGES_PATH:
                     self.arrivals += line["event"] == "arrival"
                     self.ends += line["event"] == "end"
                     yield line

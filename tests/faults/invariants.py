@@ -59,7 +59,7 @@ def check_invariants(
         ids = _one_row_per_line(conn, job, finished=finished)
         own_answers(conn)
         _acknowledged_is_there(conn, saved)
-        paid = Counter(line["body"] for line in _messages(ledger) if line["event"] == "end" and line["paid"])
+        paid = Counter(line["body"] for line in _charged(ledger))
         bodies = {body_sha256(row["params"].encode()): row["custom_id"] for row in conn.execute(_BODIES)}
         if not alone:
             paid = Counter({body: times for body, times in paid.items() if body in bodies})
@@ -70,8 +70,12 @@ def check_invariants(
     return Verdict(len(ids), len(saved), paid.total(), paid.total() - len(paid), in_vain, listed, kills)
 
 
-def _messages(ledger: Path) -> Iterable[dict[str, Any]]:
-    return (line for line in read_lines(ledger) if line["path"] == MESSAGES_PATH)
+def _charged(ledger: Path) -> Iterable[dict[str, Any]]:
+    """Yield the answers that were charged for: calls of their own, and rows of batches."""
+    for line in read_lines(ledger):
+        is_call = line["event"] == "end" and line["path"] == MESSAGES_PATH
+        if line.get("paid") and (is_call or line["event"] == "batch_row"):
+            yield line
 
 
 def _one_row_per_line(conn: sqlite3.Connection, job: Path, *, finished: bool) -> list[str]:

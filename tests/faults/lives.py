@@ -39,8 +39,9 @@ class Life:
     def kill(self) -> bool:
         """Kill it and all its children with SIGKILL; False: it had come to its end before."""
         if self.code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            for kill in (os.killpg, os.kill):  # in its first instants it has no group of its own yet
+                with contextlib.suppress(ProcessLookupError):
+                    kill(self.pid, signal.SIGKILL)
             assert self.ends_within(30), "a killed process did not end"
         return self.code == -signal.SIGKILL
 

@@ -16,7 +16,7 @@ from typing import Any
 from batchrunner import failpoints
 from faults import saver
 
-_HEAVY = ("anthropic", "aiohttp", "batchrunner.library", "batchrunner.api.direct", "batchrunner.api.sdk", "batchrunner.engines.live")  # fmt: skip
+_HEAVY = ("anthropic", "aiohttp", "batchrunner.library", "batchrunner.api.direct", "batchrunner.api.sdk", "batchrunner.engines.live", "batchrunner.batch_shift", "batchrunner.engines.message_batches")  # fmt: skip
 
 
 def _live(order: dict[str, Any]) -> int:
