@@ -125,16 +125,16 @@ def known_of(store: Path) -> tuple[list[Drawn], dict[str, Pace]]:
 
 
 def told_in_short(found: Forecast, *, simulated: bool) -> str:
-    """Return a forecast in one line."""
-    label = f"estimate{' (simulated: nothing is paid)' if simulated else ''}"
+    """Return a forecast in two lines: the cost, and the time."""
+    label = f"estimate{' (simulated)' if simulated else ''}"
     if found.live_usd is None:
         return f"{label}: {cost_words(found)}"
+    worst = f", at most {usd(found.estimate.worst_usd)}" if found.estimate.worst_usd is not None else ""
     batches = (
         f" ({_dollars(found.batch_usd)} by Message Batches)" if found.batch_usd not in {None, found.live_usd} else ""
     )
-    worst = f", at most {usd(found.estimate.worst_usd)}" if found.estimate.worst_usd is not None else ""
-    time = f"; {_span_words(found.time)}, held by {found.time.binds}" if found.time is not None else ""
-    return f"{label}: {_dollars(found.live_usd)}{batches}{worst}{time}"
+    time = f"\n          {_span_words(found.time)}, held by {found.time.binds}" if found.time is not None else ""
+    return f"{label}: {_dollars(found.live_usd)}{worst}{batches}{time}"
 
 
 def _rest(size: JobSize, lanes: Mapping[str, Work]) -> Rest:

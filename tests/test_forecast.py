@@ -61,7 +61,7 @@ def test_an_estimate_holds_what_the_job_costs_and_is_close_once_there_are_answer
     assert before["seconds"] == pytest.approx([12, 12, 12])
     assert (before["binds"], before["limits_known"]) == ("requests", True)
     assert before["batch_usd"] == pytest.approx([usd / 2 for usd in before["live_usd"]])
-    assert run(path, "--first", "60").count("estimate (simulated: nothing is paid): $") == 1
+    assert run(path, "--first", "60").count("estimate (simulated): $") == 1
     after = checked(path, "--simulate")
     assert (after["requests"], after["by_answers"]) == (60, 60)
     run(path)
