@@ -107,6 +107,7 @@ def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
 )
 @capping
 @move_routing
+@sharing
 @options.running_again
 def move(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send what is pending by the other way, and pay for nothing twice.

@@ -8,14 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batchrunner.batch import MOST_BYTES
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import InputError
 from batchrunner.jobfile import LineError
 from batchrunner.loading import Source
 from batchrunner.model import Request
+from batchrunner.policy.batching import why_not
 from batchrunner.preflight.against_model import AgainstModel, estimated_tokens
 from batchrunner.preflight.credentials import Kind, check_credential, find_credential, named_credential
-from batchrunner.preflight.findings import Fault, Findings, Severity, error
+from batchrunner.preflight.findings import Fault, Findings, Severity, error, note
 from batchrunner.preflight.ids import Ids
 from batchrunner.preflight.parameters import check_parameters
 from batchrunner.preflight.surroundings import (
@@ -32,6 +34,8 @@ from batchrunner.preflight.surroundings import (
 #: Bad lines shown; all are counted.
 SHOWN = 20
 _MODELS_SHOWN = 50
+#: Bytes of a row of a batch: a little less than a whole batch.
+_LARGEST_ROW = MOST_BYTES >> 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Examination:
     input_tokens: int = 0  #: Estimated.
     max_output_tokens: int = 0  #: The sum of all max_tokens.
     largest_line: int = 0  #: Bytes of the largest request.
+    unfit: int = 0  #: Requests that cannot go by batches.
     first: str | None = None  #: Parameters of the first request, as JSON text.
     models: Counter[str] = field(default_factory=Counter)
     facts: dict[str, Any] = field(default_factory=dict)  #: Credential, endpoint, proxies, store, disk.
@@ -84,6 +89,7 @@ class Examination:
             "largest_request_bytes": self.largest_line,
             "input_tokens_estimate": self.input_tokens,
             "max_output_tokens": self.max_output_tokens,
+            "unfit_for_batches": self.unfit,
             "models": dict(self.models.most_common(_MODELS_SHOWN)),
             "findings": [finding.as_json() for finding in self.findings],
             "findings_left_out": self.findings.left_out,
@@ -182,6 +188,11 @@ def _look_at(found: Examination, request: Request, against: AgainstModel) -> Non
     tokens = estimated_tokens(size, params["messages"])
     for fault in (*check_parameters(params), *against.faults(params, tokens)):
         found.findings.add(fault, request.line)
+    if (why := why_not(request.params, request.max_tokens, _LARGEST_ROW)) is not None:
+        found.unfit += 1
+        found.findings.add(
+            note("not-for-batches", f"cannot go by batches: {why}", "--then-live sends it live"), request.line
+        )
     found.requests += 1
     found.first = found.first or request.params
     found.input_tokens += tokens
