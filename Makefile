@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check pytest fuzz bench docs clean
+.PHONY: help run test check pytest fuzz bench soak docs clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,13 @@ fuzz: $(STAMP) ## Fuzz the reading of job files for ten minutes (FUZZ_S=60: one)
 	mkdir -p .fuzz && cd .fuzz && PYTHONPATH=../tests ../$(BIN)/python -m faults.fuzz_import $(FUZZ_S)
 
 # Each prints a table beside its yardstick; without --short it does the long form (docs/performance.md).
-BENCHMARKS := import_lines export_rows resume errors claims full_store
+BENCHMARKS := throughput import_lines full_store resume export_rows errors claims
 bench: $(STAMP) ## Measure everything in the short form, each beside its yardstick
 	@for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --short || exit 1; done
-	$(BIN)/python benchmarks/throughput.py
+
+soak: $(STAMP) ## Hours of kills, power cuts and a long run, for the table of docs/reliability.md (PARTS="kills --share 0.1")
+	PYTHONPATH=tests $(BIN)/python -m faults.soak $(PARTS)
+	$(if $(PARTS),,$(MAKE) fuzz)
 
 docs: $(STAMP) ## Renew the parts of docs/errors.md that are generated from the data
 	$(BIN)/python docs/errors_page.py

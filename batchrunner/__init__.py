@@ -1,4 +1,4 @@
-"""Run bulk prompts against the Claude API and lose none of the answers.
+"""Run bulk prompts against the Claude API, within its limits and resumable.
 
 `run`, `run_sync` and `stream` send, `Store` reads: see docs/python.md. Names are loaded when they are first used, so
 `import batchrunner` costs next to nothing.

@@ -27,7 +27,8 @@ def held_by(lanes: Sequence[Lane], now: float) -> str | None:
     """Return what holds the run back at the moment, None if nothing does: `output tokens 94 % of 400k/min`."""
     found = [(lane, reason) for lane in lanes if (reason := _binding(lane, now)) is not None]
     words = [
-        _unheard(lane.limiter.silence, now) or _words(lane.limiter.flow, reason, now) for lane, reason in found[:2]
+        _unheard(lane.limiter.silence, reason, now) or _words(lane.limiter.flow, reason, now)
+        for lane, reason in found[:2]
     ]
     if len(lanes) > 1:
         words = [f"{lane.name}: {text}" for (lane, _), text in zip(found, words, strict=False)]
@@ -39,8 +40,10 @@ def _binding(lane: Lane, now: float) -> Reason | None:
     return Reason.SILENCE if lane.limiter.silence.since is not None else lane.limiter.holdups.binding(now)
 
 
-def _unheard(silence: Silence, now: float) -> str | None:
-    return None if silence.since is None else f"no answer for {duration(now - silence.since)}"
+def _unheard(silence: Silence, reason: Reason, now: float) -> str | None:
+    if silence.since is not None:
+        return f"no answer for {duration(now - silence.since)}"
+    return "no answer until a moment ago" if reason is Reason.SILENCE else None
 
 
 def _words(flow: Flow, reason: Reason, now: float) -> str:

@@ -13,7 +13,7 @@ from batchrunner.failpoints import Point, reach
 from batchrunner.limiter import Admission, Limiter
 from batchrunner.model import Attempt, Outcome, Retry
 from batchrunner.parking import Parking
-from batchrunner.policy.courses import Courses
+from batchrunner.policy.courses import Courses, Span
 from batchrunner.policy.failover import Standing, choose
 from batchrunner.policy.holdups import Reason
 from batchrunner.policy.judge import Lesson
@@ -187,21 +187,23 @@ class Lane:
         return retry_due or (not self.due and self._has_fresh())
 
     def _has_fresh(self) -> bool:
-        courses = self._courses
-        return courses.plain or courses.next(self.parking.held_by, self.parking.count) is not None
+        return self._courses.has_plain(is_full=self.parking.is_full) or self._next_span() is not None
+
+    def _next_span(self) -> Span | None:
+        return self._courses.next(self.parking.held_by, is_full=self.parking.is_full)
 
     async def _claim(self, read: ReadQueue) -> None:
         now = stamp(self.clock.utc_now())
         # When only retries are wanted, fresh ones wait behind what the lane still holds.
         fresh = not self.due and self._has_fresh()
-        span = self._courses.next(self.parking.held_by, self.parking.count) if fresh else None
+        span = self._next_span() if fresh else None
         # The read knows nothing of what is settled while it is on its way: that is noted beside its answer.
         self._next_due_at = None
         claimed = await read(Claim(self.name, self._courses.after, now, frozenset(self._in_hand), fresh, span=span))
         self._in_hand.update(attempt.seq for attempt in claimed.attempts)
         self.retrying = max(0, self.retrying - sum(attempt.number > 1 for attempt in claimed.attempts))
         if fresh:
-            self._courses.took(span, claimed.after, claimed.path, more=claimed.fresh)
+            self._courses.took(span, claimed.after, claimed.path, more=claimed.fresh, has_marks=claimed.has_marks)
             self._behind = len(claimed.attempts) - claimed.retries
             self.due.extend(claimed.attempts)
         else:
@@ -287,7 +289,9 @@ class Ticket:
 
     def mark_begun(self) -> None:
         """The answer begins to arrive."""
-        self.lane.begun(self.attempt, self.berth)
+        self.admission.mark_begun()
+        if self.attempt.leads:
+            self.lane.begun(self.attempt, self.berth)
 
     def learn(self, outcome: Outcome, *, is_suspect: bool = False) -> Lesson:
         """Let the lane's limits take in what became of it; *is_suspect*: refusals say more of the request than of them."""

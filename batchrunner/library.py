@@ -72,7 +72,7 @@ def run_sync(requests: Requests = None, **options: Unpack[Options]) -> Report:
 
 
 def stream(requests: Requests = None, *, include_done: bool = False, **options: Unpack[Options]) -> Stream:
-    """Run as `run` does and give each `Result` as it becomes final: exactly once, durable before you see it.
+    """Run as `run` does and give each `Result` as it becomes final: once, durable before you see it.
 
     *include_done*: also what earlier runs finished, first and in the order of the input. Whoever takes results slowly
     slows the sending: at most 1,000 of them and what is in flight wait in memory. What is put back for a retry is not

@@ -154,6 +154,11 @@ class Limiter:
         self.silence.sent(now, place, place.output_tokens)
         self.notify()
 
+    def begun(self, place: Place) -> None:
+        """The streamed answer to an admitted attempt begins to arrive."""
+        self.silence.begun(self._clock.monotonic(), place)
+        self.notify()
+
     def given_back(self, place: Place) -> None:
         """An admitted attempt never went out."""
         self.flow.give_back(self._clock.monotonic(), place)
@@ -216,6 +221,10 @@ class Admission:
         """The request is on the wire: the moment that counts."""
         if self.place.sent_at is None and not self._closed:
             self._limiter.sent(self.place)
+
+    def mark_begun(self) -> None:
+        """The streamed answer begins to arrive."""
+        self._limiter.begun(self.place)
 
     def learn(self, attempt: Attempt, outcome: Outcome, in_flight: int, *, is_suspect: bool = False) -> Lesson:
         """Its *attempt*, one of so many in flight, is over: settle the place and say what that means for the request.

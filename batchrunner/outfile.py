@@ -3,11 +3,11 @@
 import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from batchrunner.drafts import make_draft
 from batchrunner.errors import UsageError
 from batchrunner.failpoints import Point, reach
 
@@ -47,17 +47,15 @@ def _is_same(one: Path, other: Path) -> bool:
 @contextlib.contextmanager
 def appearing_whole(target: Path) -> Iterator[BinaryIO]:
     """Yield a new file, readable by its owner only; moved to *target* when the block is done and it is on the disk."""
-    # mkstemp: a name nobody can foresee, made by us or not at all, mode 0600.
-    fd, name = tempfile.mkstemp(prefix=".batchrunner-", suffix=".part", dir=target.parent)
-    draft = Path(name)
+    fd, draft = make_draft(target.parent, ".batchrunner-", ".part")
     try:
         with open(fd, "wb", buffering=_BUFFER_BYTES) as file:  # noqa: PTH123 - a descriptor, not a path
             yield file
             file.flush()
             os.fsync(file.fileno())
-        reach(Point.EXPORTED)
-        draft.replace(target)
-        reach(Point.RENAMED)
+            reach(Point.EXPORTED)
+            draft.replace(target)  # while it is locked: nobody may take it for an abandoned one
+            reach(Point.RENAMED)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise

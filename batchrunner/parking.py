@@ -10,6 +10,10 @@ from batchrunner.model import Attempt, Outcome, Success
 from batchrunner.policy.prefixes import Mark, marks_of
 from batchrunner.policy.priming import Hold, Priming
 
+#: So many requests wait, or requests of so many characters, before no more of their kind are read ahead.
+MOST_PARKED = 1000
+MOST_CHARS = 32 * 1024 * 1024
+
 
 class Parking:
     """A lane's requests that wait, by the prefix that they wait for; and what the lane has to know of the cache."""
@@ -17,11 +21,17 @@ class Parking:
     def __init__(self, clock: Clock, priming: Priming) -> None:
         """*priming*: of the endpoint in use."""
         self.count = 0
+        self._chars = 0
         self._clock = clock
         self._priming = priming
         self._stirred = False  # something that they wait for may have happened
         self._waiting: dict[str, deque[Attempt]] = {}
         self._until: dict[str, float] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more of what would have to wait is to be read ahead."""
+        return self.count >= MOST_PARKED or self._chars >= MOST_CHARS
 
     @property
     def until(self) -> float:
@@ -37,9 +47,11 @@ class Parking:
         hold = self._hold(marks_of(due[0].prefix or ""))
         if hold is None:
             return False
-        self._waiting.setdefault(hold.key, deque()).append(due.popleft())
+        attempt = due.popleft()
+        self._waiting.setdefault(hold.key, deque()).append(attempt)
         self._until[hold.key] = hold.until
         self.count += 1
+        self._chars += len(attempt.params)
         return True
 
     def release(self) -> list[Attempt]:
@@ -56,6 +68,7 @@ class Parking:
                 found += waiting
                 del self._waiting[key], self._until[key]
         self.count -= len(found)
+        self._chars -= sum(len(attempt.params) for attempt in found)
         return found
 
     def held_by(self, marks: Sequence[Mark]) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 from batchrunner.policy.intervals import Range
 from batchrunner.policy.projection import Projection, project
+from batchrunner.policy.routing import Route
+from batchrunner.prices.price import BATCH_FACTOR
 from batchrunner.screen import count, duration, short, usd
 from batchrunner.settings import RunSettings
 from batchrunner.store.piloted import drawn, paces, rest
@@ -20,7 +22,8 @@ def projected(conn: sqlite3.Connection, pilot: RunSettings, whole: RunSettings) 
     left = rest(conn, queue.last_line, chosen=whole.sampling.chooses)
     limits = whole.limits
     found = paces(conn, cap=limits.cap, cautious_cap=limits.cautious_cap)
-    return project(sample, left, found)
+    by_batches = whole.routing.route is Route.BATCHES
+    return project(sample, left, found, factor=BATCH_FACTOR if by_batches else 1.0)
 
 
 def projection_told(projection: Projection, left_usd: float | None = None) -> str:
@@ -31,11 +34,12 @@ def projection_told(projection: Projection, left_usd: float | None = None) -> st
 def _lines(found: Projection, left_usd: float | None) -> Iterator[str]:
     spent = "" if found.spent_usd is None else f", {usd(found.spent_usd)}"
     yield f"pilot: {count(found.drawn)} requests drawn by chance{spent}. The other {count(found.rest)}, in 19 of 20 cases:"
-    yield f"  cost       {_usd(found.cost_usd)}"
+    yield f"  cost       {_usd(found.cost_usd)}{' by batches' if found.by_batches else ''}"
     if left_usd is not None and found.cost_usd is not None and found.cost_usd.high > left_usd:
         reach = math.floor(found.rest * left_usd / found.cost_usd.likely) if found.cost_usd.likely else found.rest
         yield f"  --max-cost leaves {usd(left_usd)}: enough for about {count(min(found.rest, reach))} of them"
-    yield f"  time       {_between(found.seconds, duration)}; what decides: {found.bound_by}"
+    live = f"{_between(found.seconds, duration)}; what decides: {found.bound_by}"
+    yield f"  time       {'as batches take, up to 24 h' if found.by_batches else live}"
     yield f"  output     {_between(found.output_tokens, _tokens)}"
     yield f"  failed     {_between(found.failed, _percent)}"
     yield f"  truncated  {_between(found.truncated, _percent)}"

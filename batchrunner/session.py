@@ -15,7 +15,7 @@ from batchrunner.endpoint import Endpoint
 from batchrunner.errors import Exit, StoreError, UsageError
 from batchrunner.loading import Interrupted, Watcher, load
 from batchrunner.piloting import projected, projection_told
-from batchrunner.policy.routing import Route
+from batchrunner.policy.routing import Route, Routing
 from batchrunner.progress import Reporter
 from batchrunner.report import Job, Pilot, Report
 from batchrunner.retuning import Listener
@@ -31,7 +31,7 @@ from batchrunner.store.place import Place
 from batchrunner.store.queue import Queue
 from batchrunner.store.repeats import Imported
 from batchrunner.store.selection import claim_for, is_complete, put_back
-from batchrunner.store.sharing import pair_up, unpair
+from batchrunner.store.sharing import pair_up, share_known, unpair
 from batchrunner.store.spending import probably_spent_usd
 
 
@@ -106,6 +106,10 @@ class Session:
         else:
             unpair(conn)
 
+    def _share(self, conn: sqlite3.Connection) -> None:
+        at, paired = stamp(self._means.clock.utc_now()), self._report.paired
+        self._report.paired = replace(paired, answered=paired.answered + share_known(conn, at=at))
+
     async def _work(self, conn: sqlite3.Connection, listener: Listener) -> None:
         with Place(self._job.store) as place:
             if self._job.pilot is None or await self._is_well_piloted(self._job.pilot, conn, listener, place):
@@ -115,21 +119,27 @@ class Session:
         with contextlib.closing(open_reader(self._job.store)) as reading:
             queue = await _queue(reading, means.settings)
             await to_thread.run_sync(self._pair, conn, means.settings, queue.last_line)
-            route = self._route(conn)
+            route = self._route(means.settings.routing, conn)
             if queue.model_classes() and queue.totals().pending:
                 rest = await self._by_batches(means, (conn, reading), queue, place, route)
                 if rest and queue.totals().pending:
                     shift = Shift(*self._parts(means), place)
                     await shift.work(conn, queue, listener)
+                if self._report.paired.waiting and self._report.ending == "finished":
+                    await to_thread.run_sync(self._share, conn)
             place.conclude(conn)
             self._report.totals = queue.totals()
 
     async def _is_well_piloted(self, pilot: Pilot, conn: sqlite3.Connection, listener: Listener, place: Place) -> bool:
-        """Send the sample, and return whether to send the rest; if not, the report says why."""
+        """Send the sample, and return whether to send the rest; if not, the report says why.
+
+        Whoever waits for an answer to the question waits for live calls: the rest may go by batches all the same.
+        """
         settings = self._means.settings
         sample = min(pilot.size, settings.sampling.sample or pilot.size)
+        routing = settings.routing if open_batches(conn) else Routing(Route.LIVE)
         means = copy(self._means)
-        means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample))
+        means.settings = replace(settings, sampling=replace(settings.sampling, sample=sample), routing=routing)
         await self._send(means, conn, listener, place)
         with contextlib.closing(open_reader(self._job.store)) as reading:
             self._report.totals = (await _queue(reading, settings)).totals()
@@ -154,9 +164,9 @@ class Session:
     def _parts(self, means: Means) -> tuple[Job, Means, Sequence[Endpoint], Reporter, Stopper, Report]:
         return self._job, means, self._endpoints, self._reporter, self._stopper, self._report
 
-    def _route(self, conn: sqlite3.Connection) -> Route:
+    def _route(self, routing: Routing, conn: sqlite3.Connection) -> Route:
         """Return the way this run takes; raises `UsageError` where it would pay twice."""
-        routing, batches = self._means.settings.routing, open_batches(conn)
+        batches = open_batches(conn)
         if routing.route is Route.LIVE and batches and not routing.moves:
             store = self._job.store
             raise UsageError(
@@ -181,7 +191,7 @@ class Session:
             return True
         from batchrunner.batch_shift import BatchShift
 
-        routing = self._means.settings.routing
+        routing = means.settings.routing
         is_moving_out = routing.moves and routing.route is Route.LIVE
         shift = BatchShift(*self._parts(means), place, cancels=is_moving_out)
         await shift.by_batches(*conns, queue)

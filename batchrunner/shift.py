@@ -18,6 +18,7 @@ from batchrunner.clock import stamp
 from batchrunner.dispatcher import Dispatcher
 from batchrunner.endpoint import Endpoint, Way, check_unchanged, opened
 from batchrunner.engines.live import LiveEngine
+from batchrunner.forecast import forecast_of, told_in_short
 from batchrunner.holding import held_by, waits_told
 from batchrunner.keeping import Keeper
 from batchrunner.loading import allowed_files
@@ -64,6 +65,7 @@ class Shift:
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), addresses(way))
             )
+            await self._foretell(conn, way, before.pending)
             if till is not None:
                 self._reporter.note(till.words(way.connections))
             for concern in concerns(self._job.store, before.pending):
@@ -88,6 +90,13 @@ class Shift:
                     keeper.write_minutes()
                     self._end(dispatcher, writer, run_id, keeper, before)
             writer.check()  # waiters that were cancelled have not heard of it
+
+    async def _foretell(self, conn: sqlite3.Connection, way: Way, pending: int) -> None:
+        """Say what it will probably cost, and how long it will take."""
+        first, today = way.reached[0], self._means.clock.utc_now().date()
+        limits = self._means.settings.limits.within(first.limits)
+        found = await to_thread.run_sync(partial(forecast_of, conn, pending, limits, own=first.prices, today=today))
+        self._reporter.note(told_in_short(found, simulated=self._report.simulated))
 
     def _writer(self, conn: sqlite3.Connection, run_id: int) -> Writer:
         def given_up() -> None:

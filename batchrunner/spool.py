@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio.lowlevel
 
+from batchrunner.drafts import make_draft
 from batchrunner.errors import InputError, StoreError
 
 #: A request as a line of a job file has it, or a prompt.
@@ -24,10 +24,12 @@ _CHUNK = 500
 async def spooled(lines: Lines, store: Path) -> AsyncIterator[Path]:
     """Write *lines* to a file beside *store*, readable by its owner only, and take it away at the end.
 
+    What a killed process has left behind there goes too.
+
     The lines are taken one by one in the caller's own thread; memory stays flat however many there are. Raises
     `InputError` for what is no request, `StoreError` if the file cannot be written.
     """
-    path = _draft(store)
+    fd, path = _draft(store)
     try:
         with path.open("w", encoding="utf-8") as file:
             count = 0
@@ -43,16 +45,15 @@ async def spooled(lines: Lines, store: Path) -> AsyncIterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+        os.close(fd)
 
 
-def _draft(store: Path) -> Path:
+def _draft(store: Path) -> tuple[int, Path]:
     # Not where other temporary files go: that may be memory, and the store beside it needs the room anyway.
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{store.name}.", suffix=".jsonl", dir=store.parent)
+        return make_draft(store.parent, f".{store.name}.spool-", ".jsonl")
     except OSError as error:
         raise _unwritable(store, error) from error
-    os.close(fd)
-    return Path(name)
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:

@@ -21,6 +21,7 @@ class Stopper:
         self._note = note
         self._drain: Callable[[float], int] = lambda _: 0
         self._work: anyio.CancelScope | None = None
+        self._heard: list[int] = []
         self._leaving: Callable[[], str] | None = None
         self.wishes = 0
         self.code: Exit | None = None  #: Of the first signal.
@@ -49,15 +50,26 @@ class Stopper:
         if self.stopped():
             self._begin_drain(self._patience_s)
 
+    def hear(self) -> None:
+        """Remember signals from now on until `listen` acts on them: none must end a process that is about to begin."""
+        for number in _heeded():
+            signal.signal(number, lambda heard, _: self._heard.append(heard))
+
     async def listen(self) -> None:
         """Take in signals until cancelled. Main thread only.
 
         A signal that the process was started to ignore (`nohup`, a background job of a script) stays ignored.
         """
-        heeded = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-        with anyio.open_signal_receiver(*heeded) as signals:
-            async for number in signals:
-                self.wish(number)
+        heeded = _heeded()
+        try:
+            with anyio.open_signal_receiver(*heeded) as signals:
+                for number in self._heard:
+                    self.wish(number)
+                async for number in signals:
+                    self.wish(number)
+        finally:
+            if self.stopped() and signal.SIGHUP in heeded:  # one more of them must not end what has ended well
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def wish(self, number: int) -> None:
         """Act on a signal *number*."""
@@ -105,3 +117,8 @@ class Stopper:
             f"stopping: nothing more is sent, {in_flight} {calls} in flight may finish within {drain_s:g} s "
             "(once more to cancel them)"
         )
+
+
+def _heeded() -> list[signal.Signals]:
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in every if signal.getsignal(number) != signal.SIG_IGN]

@@ -24,7 +24,7 @@ Work = Callable[[Buffer, Callable[[Path, Stopper], None]], Awaitable[Report]]
 
 
 class Stream:
-    """The results of one run, each exactly once, in the order in which they became final.
+    """The results of one run, each once, in the order in which they became final.
 
     `async for result in stream(...)`; leaving the loop early sends nothing more, and what is in flight finishes and is
     saved. `async with stream(...) as results:` waits for that at the end of the block.

@@ -43,8 +43,9 @@ def measure(size: Size) -> Sequence[Table]:
             (
                 "format",
                 "rows/s",
-                "CPU s",
+                "CPU us each",
                 "bare rows/s",
+                "CPU us each",
                 "ratio",
                 "memory of few rows, MB",
                 "of all",
@@ -73,19 +74,21 @@ def _row(name: str, fmt: str, store: Path, few: Path, size: Size) -> Sequence[ob
     for _ in range(size.rounds):
         ours.append(_exported(store, fmt, size.count))
         with _output(store) as target:
-            bare.append(spent([*PYTHON, _BARE[fmt], str(store), str(target)]).seconds)
-    took = [one.seconds for one in ours]
+            bare.append(spent([*PYTHON, _BARE[fmt], str(store), str(target)]))
     held = ours[-1].samples
     return (
         name,
-        rate(size.count, took),
-        f"{middle([one.cpu_s for one in ours]):.1f}",
-        rate(size.count, bare),
-        beside(bare, took),
+        *_figures(size.count, ours),
+        *_figures(size.count, bare),
+        beside([one.seconds for one in bare], [one.seconds for one in ours]),
         f"{peak(_exported(few, fmt, _FEW).samples):.0f}",
         f"{peak(held):.0f}",
         f"{slope(held[len(held) // 10 :]):+.2f}",  # without the start-up, in which modules are loaded
     )
+
+
+def _figures(rows: int, done: Sequence[Spent]) -> tuple[str, str]:
+    return rate(rows, [one.seconds for one in done]), f"{1e6 * middle([one.cpu_s for one in done]) / rows:.1f}"
 
 
 def _exported(store: Path, fmt: str, count: int) -> Spent:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from bare import bare_import_s
+from bare import bare_import
 from listening import Listening
 from measuring import Size, Table, benchmark, middle
 from memory import Sample, Watched, between, peak, slope
@@ -61,7 +61,7 @@ def measure(size: Size) -> Sequence[Table]:
     """Observe a few lines and many; one round, whatever was asked for."""
     few, many = _observed(_FEW, 1_000), _observed(size.count, 2_000 if size.is_short else 20_000)
     few_lines = min(size.count, 1_000_000)
-    bare = few_lines / bare_import_s(few_lines)
+    bare = few_lines / bare_import(few_lines)[0]
     both = (few, many)
     imported = Table(
         f"{many.count:,} lines taken in, then sent",

@@ -12,35 +12,21 @@ from batchrunner.store.changes import Settled, Started
 
 _EVERY_S = 0.001
 _PACKAGE = "/batchrunner/"
-#: Modules of the package -> phase; the innermost frame that is one of them decides.
+#: Modules and rooms of the package -> phase; the innermost frame that is in one of them decides.
 _PHASES = {
-    "dispatch": ("dispatcher", "lane", "engines", "queue", "slots", "runner"),
-    "limiter": ("limiter", "flow", "window", "requests", "accounts", "tokens", "estimates", "learned", "ramp"),
+    "dispatch": ("dispatcher", "lane", "engines", "queue", "slots", "runner", "shift", "session"),
+    "limiter": ("limiter", "policy"),
     "settle": (
-        "settling",
-        "judge",
-        "till",
-        "bounds",
-        "tariff",
-        "price",
-        "answers",
-        "halts",
-        "refusals",
-        "budget",
-        "schemas",
-        "retry",
-        "counts",
-        "endings",
-        "failover",
+        *("settling", "judge", "answers", "halts", "refusals", "budget", "schemas", "retry", "counts", "endings"),
+        *("failover", "bounds", "till", "caps", "purse", "last_start"),
     ),
-    "send": ("direct", "wire", "sender", "routes", "classify", "quotas", "deadline", "redact"),
-    "commit": ("writer", "changes", "transactions"),
+    "send": ("api",),
+    "commit": ("store",),
     "progress": ("progress", "holding", "keeping", "report", "minutes"),
 }
-_PHASE_OF = {module: phase for phase, modules in _PHASES.items() for module in modules}
-_PHASE_OF |= dict.fromkeys(("breaker", "concurrency", "reserving", "holdups", "gate", "brake"), "limiter")
+_PHASE_OF = {name: phase for phase, names in _PHASES.items() for name in names}
 #: The dispatcher's functions that belong to the way back.
-_WAY_BACK = {"settle", "_settlement", "_finish", "_conclude"}
+_WAY_BACK = {"settle", "_settle", "_let_go"}
 #: In the order in which a request goes through them.
 ORDER = ("dispatch", "limiter", "start row", "send", "settle", "commit", "progress", "event loop")
 

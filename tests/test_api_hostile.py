@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anthropic import AsyncAnthropic
 
-from api_helpers import KEY, MESSAGE, Step, attempt, reply, scripted, settle
+from api_helpers import HANG, KEY, MESSAGE, Step, attempt, reply, scripted, settle
 from batchrunner.api.sdk import SdkSender
 from batchrunner.api.sender import open_senders
 from batchrunner.api.wire import proxy_for
@@ -18,6 +18,8 @@ from test_api_contract import Counter, outcome_of, sender_to
 
 E = ErrorClass
 KINDS = ["direct", "sdk", "injected"]
+#: A client of the caller's own has connections of its own.
+OURS = KINDS[:2]
 GOOD = reply()
 CAP = 1 << 20
 
@@ -75,11 +77,10 @@ def answer(text: str) -> bytes:
     return reply({**MESSAGE, "content": [{"type": "text", "text": text}]})
 
 
+@pytest.mark.parametrize("kind", OURS)
 async def test_an_answer_that_comes_twice_is_never_the_answer_to_the_next_call(kind: str) -> None:
     """Whoever reads on after the first one would have every later request answered with the one before it."""
     scripts: list[list[Step]] = [[answer("first") + answer("first again")], [answer("second")], [answer("third")]]
-    if kind == "injected":
-        pytest.skip("the connections of a caller's own client are its own")
     async with scripted(*scripts) as server, sender_to(kind, server.url) as sender:
         texts = []
         for _ in range(3):
@@ -91,9 +92,8 @@ async def test_an_answer_that_comes_twice_is_never_the_answer_to_the_next_call(k
     assert texts[-1] == "third"
 
 
+@pytest.mark.parametrize("kind", OURS)
 async def test_a_spare_answer_that_comes_later_is_never_the_answer_to_the_next_call(kind: str) -> None:
-    if kind == "injected":
-        pytest.skip("the connections of a caller's own client are its own")
     late, sent = anyio.Event(), Counter()
     scripts: list[list[Step]] = [[answer("first"), late, answer("first again")], [answer("second")]]
     async with scripted(*scripts) as server, sender_to(kind, server.url) as sender:
@@ -112,7 +112,7 @@ async def test_an_answer_after_our_deadline_reaches_nobody(kind: str) -> None:
         scripted([late, answer("too late")], [answer("in time")]) as server,
         sender_to(kind, server.url) as sender,
     ):
-        first = await sender.send(attempt(timeout_s=0.1), Counter())
+        first = await sender.send(attempt(timeout_s=0.5), Counter())
         late.set()
         await settle()
         second = await sender.send(attempt(), Counter())
@@ -223,3 +223,27 @@ async def test_a_connection_that_is_never_made_ends_after_its_time(kind: str) ->
     assert outcome.error_class in {E.NETWORK, E.TIMEOUT}
     if kind != "injected":
         assert (outcome.possibly_paid, sent.count) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [b"HTTP/1.1 200 OK\r\nx-never: ends", HANG],
+        [b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, HANG],
+        [b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 2000, HANG],
+        [b"\r\n" * 5000, HANG],
+    ],
+    ids=["half a head", "continue for ever", "hints for ever", "empty lines"],
+)
+async def test_a_head_that_never_ends_is_given_up_in_time(kind: str, script: list[Step]) -> None:
+    outcome, sent = await outcome_of(kind, script, timeout_s=0.6)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class in {E.TIMEOUT, E.NETWORK}
+    assert (outcome.possibly_paid, sent) == (True, 1)
+
+
+async def test_headers_without_end_are_given_up_before_they_fill_the_memory(kind: str) -> None:
+    many = b"".join(b"x-%d: %s\r\n" % (number, b"v" * 90) for number in range(50_000))
+    outcome, _ = await outcome_of(kind, [b"HTTP/1.1 200 OK\r\n" + many, *[many] * 20, HANG], timeout_s=3.0)
+    assert isinstance(outcome, Failure)
+    assert outcome.error_class is E.NETWORK, "long before the deadline"

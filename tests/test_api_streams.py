@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -280,3 +281,35 @@ def test_events_end_where_the_standard_says_so_wherever_the_pieces_end(end: byte
 async def iter_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
     for start in range(0, len(data), size):
         yield data[start : start + size]
+
+
+@pytest.mark.parametrize(
+    ("script", "begun"),
+    [
+        ([sse(*WHOLE), "close"], 1),
+        ([sse(*WHOLE[:3]), "close"], 1),
+        ([reply(MESSAGE)], 0),  # one that does not stream
+        ([reply({"type": "error", "error": {"type": "overloaded_error", "message": "Later"}}, 529)], 0),
+    ],
+    ids=["whole", "broken off", "in one piece", "refused"],
+)
+async def test_the_first_of_a_streamed_answer_is_told(script: list[Step], begun: int) -> None:
+    told = []
+    with anyio.fail_after(10):
+        async with scripted(script) as server, open_senders(server.url, api_key=KEY) as senders:
+            await senders.send(attempt(stream=True), nothing, lambda: told.append(1))
+    assert len(told) == begun
+
+
+async def test_a_client_that_cannot_stream_is_not_made_to_by_us() -> None:
+    """Of a client of the caller's own only `create` may be there; the user's own wish for a stream is another matter."""
+    with anyio.fail_after(10):
+        async with scripted([reply(MESSAGE)]) as server, AsyncAnthropic(base_url=server.url, api_key=KEY) as client:
+
+            class Plain:
+                class messages:  # noqa: N801 - the SDK's name
+                    with_streaming_response = client.messages.with_streaming_response
+
+            leading = replace(attempt(stream=True), leads=True)
+            assert isinstance(await SdkSender(Plain()).send(leading, nothing), Success)
+            assert json.loads(server.arrivals[0].body).get("stream") is not True

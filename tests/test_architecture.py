@@ -14,12 +14,12 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Each room may import the rooms of lower levels, and within its own room.
 LEVELS = (
-    {"model", "errors", "clock", "audience", "slots", "failpoints", "batch"},
+    {"model", "errors", "clock", "audience", "slots", "failpoints", "drafts", "batch"},
     {"policy", "screen", "csv_cells", "outfile", "attachments"},
     {"settings", "advice", "catalogue", "endpoint_words", "cache_words", "prices"},
     {"tuning", "ruling", "cases"},
     {"api", "store", "jobfile", "limiter", "parking", "simulator", "progress", "export"},
-    {"engines", "endpoint", "loading", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
+    {"engines", "endpoint", "loading", "forecast", "lane", "stopping", "spool", "tomlfile", "counts", "choices"},
     {"endings", "keywords", "till"},
     {"definition", "endpoints", "bounds"},
     {"settling"},
@@ -52,6 +52,7 @@ LIBRARIES = {
     "referencing": {"policy"},
     "sqlite_utils": {"store"},
     "sqlite3": {
+        "forecast",
         "store",
         "piloting",
         "runner",
@@ -151,7 +152,16 @@ def test_no_room_grows_unnoticed(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [["--help"], ["status", "--help"], ["completion", "--help"], ["status"], ["errors"], ["export"], ["runs"]],
+    [
+        ["--help"],
+        ["status", "--help"],
+        ["completion", "--help"],
+        ["status"],
+        ["errors"],
+        ["export"],
+        ["runs"],
+        ["spend"],
+    ],
     ids=" ".join,
 )
 def test_reading_verbs_load_nothing_heavy(verb: list[str], tmp_path: Path) -> None:

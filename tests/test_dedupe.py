@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from batchrunner.settings import RunSettings
 from batchrunner.store.changes import Settled, Started
 from batchrunner.store.queue import Claim, Queue
 from batchrunner.store.selection import Selection, put_back
-from batchrunner.store.sharing import Paired, pair_up, unpair
+from batchrunner.store.sharing import Paired, pair_up, share_known, unpair
 from builders import (
     AT,
     LANE,
@@ -31,7 +32,17 @@ from builders import (
     take_in,
     write,
 )
-from running import KEY, WatchedLedger, job_file, run_job, simulator
+from running import (
+    KEY,
+    MODEL,
+    RunningCommand,
+    WatchedLedger,
+    command,
+    job_file,
+    run_job,
+    simulator,
+    simulator_thread,
+)
 from running import rows as stored
 from store_helpers import report, typed
 
@@ -111,6 +122,18 @@ def test_what_was_answered_before_is_not_sent_again_for_a_new_twin(tmp_path: Pat
         assert rows(conn, "SELECT succeeded FROM job") == [(3,)]
         assert [row[2] for row in flat(conn)] == ["Hello.", None, "Hello.", "Hello."]
         assert pair_up(conn, last_line=ALL, at=AT) == Paired(0, 0)
+
+
+def test_an_answer_that_came_another_way_is_shared_in_the_end(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "s.db") as conn:
+        take_in(conn, TWINS)
+        pair_up(conn, last_line=ALL, at=AT)
+        tried = replace(claimed(conn, "a"), answers_others=False)
+        write(conn, Started(tried, run_on(conn), AT), Settled(settlement(tried)))
+        assert share_known(conn, at=AT) == 2
+        assert share_known(conn, at=AT) == 0
+        assert rows(conn, "SELECT succeeded FROM job") == [(3,)]
+        assert [row[2] for row in flat(conn)] == ["Hello.", None, "Hello.", "Hello."]
 
 
 def test_a_run_without_it_sends_each(tmp_path: Path) -> None:
@@ -241,3 +264,37 @@ async def test_a_run_that_was_stopped_between_goes_on_without_sending_twice(
     assert ledger.arrivals == 5
     assert done.totals.succeeded == 100
     assert stored(store, "SELECT count(*) FROM attempts") == [(10,)]
+
+
+def test_a_run_that_is_killed_goes_on_with_it_and_sends_again_only_what_was_in_flight(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i % 60}" for i in range(240)])
+    store = path.with_suffix(".db")
+    with simulator_thread("latency=0.05..0.3,seed=2") as (url, ledger):
+        options = ("--model", MODEL, "-j", "8", "--progress", "plain", "--dedupe")
+        run = RunningCommand("run", path.name, *options, url=url, cwd=tmp_path)
+        ledger.wait_until(lambda ledger: ledger.ends >= 20)
+        run.kill()
+        ((done, sent),) = stored(store, "SELECT sum(state = 'succeeded'), sum(attempts > 0) FROM requests")
+        assert done > sent > 0
+        last = command("resume", path.name, url=url, cwd=tmp_path)
+        assert last.code == 0, last.stderr
+        assert sum(ledger.paid.values()) <= 60 + 8
+    assert "not sent, as an identical request has the answer (--dedupe)" in last.stderr
+    assert stored(store, "SELECT succeeded, failed FROM job") == [(240, 0)]
+    answers = stored(store, "SELECT count(DISTINCT text), count(*) FROM results_flat WHERE deduplicated_of IS NOT NULL")
+    assert answers == [(60, 180)]
+    assert stored(store, "SELECT count(*) FROM results") == [(240,)]
+
+
+def test_another_run_need_not_go_on_with_it(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["One", "One", "Two"])
+    with simulator_thread() as (url, ledger):
+        options = ("--model", MODEL, "--dedupe", "--no-prime", "-n", "1")
+        assert command("run", path.name, *options, url=url, cwd=tmp_path).code == 0
+        assert command("resume", path.name, "--no-dedupe", url=url, cwd=tmp_path).code == 0
+        assert ledger.arrivals == 3
+    kept = stored(
+        path.with_suffix(".db"),
+        "SELECT json_extract(settings, '$.dedupe'), json_extract(settings, '$.prime') FROM runs ORDER BY id",
+    )
+    assert kept == [(1, 0), (0, 0)]

@@ -243,6 +243,7 @@ def test_every_line_that_init_comments_out_is_valid_too(tmp_path: Path) -> None:
         "fail_on",
         "schema",
         "max_duration",
+        "dedupe",
     }
 
 

@@ -50,6 +50,21 @@ def test_commands_that_are_only_shown_would_parse(document: Path) -> None:
             command.make_context(verb, arguments)
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_nothing_is_promised_that_no_test_can_show(document: Path) -> None:
+    text = " ".join(document.read_text(encoding="utf-8").lower().split())
+    for boast in (
+        "never lose",
+        "loses none",
+        "exactly once",
+        "exactly-once",
+        "crash-proof",
+        "crashproof",
+        "bulletproof",
+    ):
+        assert boast not in text
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):

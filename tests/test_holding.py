@@ -56,6 +56,9 @@ def test_an_endpoint_that_says_nothing_is_told_whatever_the_lane_waits_for(tmp_p
             for seconds in (100.0, 150.0):
                 silence.look(now + seconds)
                 said.append(held_by([room.lane], now + seconds))
+            room.lane.limiter.holdups.begin(now, Reason.SILENCE)
+            silence.came_back(now + 151.0, "a call", is_answer=True, is_heard=True)
+            said.append(held_by([room.lane], now + 151.0))
 
     in_virtual_time(scene)
-    assert said == [None, "no answer for 2 min 30 s"]
+    assert said == [None, "no answer for 2 min 30 s", "no answer until a moment ago"]

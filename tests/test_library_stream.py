@@ -48,6 +48,29 @@ async def test_each_result_comes_once_whatever_the_server_does(tmp_path: Path) -
     assert states["failed"] > 0
 
 
+async def test_identical_requests_come_once_each_with_the_answer_of_the_one_that_was_sent(tmp_path: Path) -> None:
+    twins = [{"id": f"r{i}", "prompt": f"Question {i % 3}"} for i in range(9)]
+    more = [{"id": f"r{i}", "prompt": f"Question {i % 5}"} for i in range(9, 15)]
+    shared: Any = {"store": tmp_path / "x.db", "dedupe": True, **SIMULATED}
+    found = [result async for result in stream(twins, include_done=True, **shared)]
+    assert sorted(result.custom_id for result in found) == sorted(f"r{i}" for i in range(9))
+    assert sorted(str(result.deduplicated_of) for result in found) == ["None"] * 3 + [
+        "r0",
+        "r0",
+        "r1",
+        "r1",
+        "r2",
+        "r2",
+    ]
+    assert len({result.text for result in found}) == 3
+    found = [result async for result in stream([*twins, *more], include_done=True, **shared)]
+    assert sorted(result.custom_id for result in found) == sorted(f"r{i}" for i in range(15))
+    assert [result.custom_id for result in found if result.attempts and result.deduplicated_of is None][-2:] == [
+        "r9",
+        "r13",
+    ]
+
+
 async def test_a_result_is_durable_before_it_is_seen(tmp_path: Path) -> None:
     store = tmp_path / "x.db"
     async for result in stream(prompts(30), store=store, **SIMULATED):

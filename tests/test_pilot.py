@@ -74,6 +74,18 @@ def test_without_a_terminal_the_command_stops_after_the_pilot_and_yes_goes_on(tm
     assert "of the other 105" in second.stderr or "The other 105" in second.stderr
 
 
+def test_a_pilot_of_a_job_that_goes_by_batches_is_sent_live(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", PROMPTS)
+    flags = ("--model", "claude-haiku-4-5", "--simulate-with", "batch_s=0.1", "--route", "batches", "--pilot", "15")
+    first = command("run", "jobs.jsonl", *flags, cwd=tmp_path, key=None)
+    assert first.code == Exit.LIMIT, first.stderr
+    assert "by batches" in first.stderr
+    second = command("run", "jobs.jsonl", *flags, "-y", cwd=tmp_path, key=None)
+    assert second.code == 0, second.stderr
+    spent = rows(tmp_path / "jobs.db", "SELECT service_tier, count(*) FROM attempts GROUP BY 1 ORDER BY 2")
+    assert [count for _, count in spent] == [15, 105]
+
+
 def test_a_program_decides_by_the_projection(tmp_path: Path) -> None:
     asked: list[Projection] = []
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrunner.policy.courses import MOST_PARKED, Courses, Span
+from batchrunner.policy.courses import Courses, Span
 from batchrunner.policy.prefixes import Mark, group_of, marks_of
 
 
@@ -53,7 +53,7 @@ def test_marked_requests_come_group_by_group_and_before_the_others() -> None:
     store, courses = Store([path("b"), None, path("a"), path("b"), path("a")], 2), Courses()
     order: list[tuple[str | None, int]] = []
     while courses.more:
-        order += store.read(courses, courses.next(lambda _: None, 0))
+        order += store.read(courses, courses.next(lambda _: None, is_full=False))
     assert order == [(path("a"), 3), (path("a"), 5), (path("b"), 1), (path("b"), 4), (None, 2)]
 
 
@@ -64,20 +64,29 @@ def test_a_group_that_waits_is_gone_around_and_come_back_to() -> None:
     def held_by(marks: object) -> str | None:
         return next((mark.key for mark in marks if mark.key in held), None)  # type: ignore[attr-defined]
 
-    assert [seq for _, seq in store.read(courses, courses.next(held_by, 0))] == [1, 2]
+    assert [seq for _, seq in store.read(courses, courses.next(held_by, is_full=False))] == [1, 2]
     held.add(key("a"))
-    assert [seq for _, seq in store.read(courses, courses.next(held_by, 2))] == [6, 7]
+    assert [seq for _, seq in store.read(courses, courses.next(held_by, is_full=False))] == [6, 7]
     held.clear()
     rest = []
     while courses.more:
-        rest += [seq for _, seq in store.read(courses, courses.next(held_by, 0))]
+        rest += [seq for _, seq in store.read(courses, courses.next(held_by, is_full=False))]
     assert rest == [3, 4, 5, 8]
 
 
 def test_with_many_waiting_only_what_has_no_marks_is_read() -> None:
     courses = Courses()
-    assert isinstance(courses.next(lambda _: None, MOST_PARKED - 1), Span)
-    assert courses.next(lambda _: None, MOST_PARKED) is None
+    assert isinstance(courses.next(lambda _: None, is_full=False), Span)
+    assert courses.next(lambda _: None, is_full=True) is None
+    assert courses.has_plain(is_full=True)
+
+
+def test_with_many_waiting_an_order_of_the_users_own_is_not_read_on() -> None:
+    courses = Courses()
+    courses.took(None, 500, "", more=True, has_marks=True)
+    assert courses.has_plain(is_full=False)
+    assert not courses.has_plain(is_full=True)
+    assert courses.more
 
 
 PATHS = st.one_of(
@@ -102,7 +111,7 @@ def test_every_request_is_given_once_whatever_waits_meanwhile(
         def held_by(marks: object, held: set[str] = held) -> str | None:
             return next((mark.key for mark in marks if mark.key in held), None)  # type: ignore[attr-defined]
 
-        span = courses.next(held_by, 0)
+        span = courses.next(held_by, is_full=False)
         if span is not None or courses.plain:
             given_out += store.read(courses, span)
     assert not courses.more

@@ -73,3 +73,14 @@ def test_the_truth_is_in_the_range_nine_times_out_of_ten_at_least(shape: str) ->
 
 def test_a_range_can_be_scaled() -> None:
     assert Range(1.0, 2.0, 3.0).times(2) == (2.0, 4.0, 6.0)
+
+
+def test_what_is_left_of_a_small_job_is_held_as_often_as_that_of_a_large_one() -> None:
+    """Half is drawn: the other half differs from it by an error of its own."""
+    chance, held = random.Random(5), 0
+    for _ in range(400):
+        job = [chance.lognormvariate(0, 0.7) for _ in range(80)]
+        drawn, left = job[:40], job[40:]
+        found = mean(drawn, [1.0] * 40, 1.0, 80)
+        held += found.low <= sum(left) / 40 <= found.high
+    assert held >= 370

@@ -100,6 +100,22 @@ def test_what_it_swallowed_holds_no_place_once_a_later_call_was_answered() -> No
     assert silence.overdue == 0, "they were being worked on after all"
 
 
+def test_a_streamed_answer_that_has_begun_is_no_silence_and_ends_one() -> None:
+    """What becomes of it after that is the matter of its own idle time."""
+    silence = Silence()
+    silence.sent(0.0, "stream", SHORT)
+    silence.begun(3.0, "stream")
+    silence.look(3600.0)
+    assert (silence.since, silence.calls) == (None, 0)
+    silence.came_back(3600.0, "stream", is_answer=True, is_heard=True)
+    silence = swallowed()
+    silence.sent(125.0, "try", SHORT)
+    silence.begun(126.0, "try")
+    assert (silence.since, silence.is_open, silence.overdue) == (None, False, 5)
+    silence.came_back(130.0, "try", is_answer=True, is_heard=True)
+    assert silence.overdue == 5, "the same try, and not one of those"
+
+
 def test_deadlines_that_pass_do_not_end_it() -> None:
     silence = swallowed()
     for call in range(5):

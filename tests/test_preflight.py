@@ -125,7 +125,13 @@ def test_ids_are_compared_across_the_file(tmp_path: Path) -> None:
         {"id": "not for batches", "prompt": "w"},
     ]
     found = look(job_file(tmp_path / "jobs.jsonl", lines))
-    assert codes(found) == {"id-twice": [1], "identical-lines": [5], "id-repeated": [3], "id-not-for-batches": [7]}
+    assert codes(found) == {
+        "id-twice": [1],
+        "identical-lines": [5],
+        "id-repeated": [3],
+        "identical-requests": [4],
+        "id-not-for-batches": [7],
+    }
     assert found.errors == 1
 
 

@@ -1,10 +1,15 @@
 """Whole runs over requests that share a marked prefix: one goes first, nobody waits in a slot, everything is answered."""
 
+import random
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchrunner import parking
+from batchrunner.model import Attempt
+from batchrunner.parking import Parking
 from batchrunner.policy.sampling import Sampling
 from batchrunner.policy.sharing import Sharing
 from batchrunner.policy.window import Rate
@@ -14,7 +19,7 @@ from batchrunner.simulator.ledger import Arrival
 from batchrunner.simulator.server import serve
 from batchrunner.store.schema import SCHEMA_VERSION
 from running import KEY, WatchedLedger, job_file, rows, run_job
-from virtual import Figures, virtual_run
+from virtual import Figures, World, virtual_run
 from virtual.sharing import MODEL, input_cost, sharing, writes
 
 MARK = {"type": "ephemeral"}
@@ -30,10 +35,10 @@ def all_answered(figures: Figures, count: int) -> bool:
 
 
 def test_a_group_is_written_once_and_read_by_all_others_at_hardly_any_cost_in_time() -> None:
-    lines = list(sharing(400, mark=MARK))
+    lines = list(sharing(300, tokens=4000, mark=MARK))
     primed, unprimed = virtual_run(lines, LATENCY, settings()), virtual_run(lines, LATENCY, settings(prime=False))
-    plain = virtual_run(sharing(400), LATENCY, settings())
-    assert all_answered(primed, 400)
+    plain = virtual_run(sharing(300, tokens=4000), LATENCY, settings())
+    assert all_answered(primed, 300)
     assert (writes(primed), writes(unprimed)) == (1, 50)
     assert input_cost(primed) <= 0.7 * input_cost(unprimed)
     assert input_cost(primed) <= 0.12 * input_cost(plain)
@@ -108,6 +113,29 @@ def test_rows_that_are_marked_to_their_end_wait_for_nobody() -> None:
     assert len(figures.between(0, 1)) == 40
 
 
+@pytest.mark.parametrize(
+    ("bound", "shuffle"), [("MOST_PARKED", True), ("MOST_CHARS", False)], ids=["by chance", "by groups"]
+)
+def test_what_waits_is_read_ahead_up_to_a_bound_only(
+    bound: str, shuffle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most: list[int] = [0]
+    parks = Parking.parks
+
+    def watched(self: Parking, due: deque[Attempt]) -> bool:
+        parked = parks(self, due)
+        most[0] = max(most[0], self.count)
+        return parked
+
+    monkeypatch.setattr(Parking, "parks", watched)
+    monkeypatch.setattr(parking, bound, 300 if bound == "MOST_PARKED" else 300 * 5000)
+    lines = list(sharing(1200, groups=2, tokens=1200, mark=MARK))
+    figures = virtual_run(lines, "latency=10", settings(in_flight=200, sampling=Sampling(shuffle=shuffle)))
+    assert all_answered(figures, 1200)
+    assert 300 < most[0] <= 300 + 500  # a claim reads so many at a time
+    assert writes(figures) == 2
+
+
 def test_an_order_drawn_by_chance_is_kept_and_still_written_once() -> None:
     lines = list(sharing(60, groups=3, tokens=1200, mark=MARK))
     figures = virtual_run(lines, LATENCY, settings(sampling=Sampling(shuffle=True)))
@@ -148,3 +176,50 @@ async def test_over_the_wire_the_others_follow_the_first_byte(tmp_path: Path, mo
     store = path.with_suffix(".db")
     assert rows(store, "SELECT sum(cache_read_tokens), sum(cache_write_tokens) FROM attempts") == [(39 * 1200, 1200)]
     assert rows(store, "PRAGMA user_version") == [(SCHEMA_VERSION,)]
+
+
+def mixed(count: int, seed: int) -> list[dict[str, Any]]:
+    """Requests of every kind in random order: unmarked, with one mark, with two of which the first is shared by more."""
+    chance = random.Random(seed)
+    lines: list[dict[str, Any]] = []
+    for number in range(count):
+        line: dict[str, Any] = {"id": f"r{number}", "model": MODEL, "prompt": f"Question {number}"}
+        if kind := chance.randrange(4):
+            tools = {"name": "look_up", "description": "abc " * 1100, "input_schema": {"type": "object"}}
+            mark = {"type": "ephemeral", "ttl": "1h"} if kind == 3 else MARK
+            system = {
+                "type": "text",
+                "text": f"Reviewer {chance.randrange(5)}. " + "abc " * 1100,
+                "cache_control": MARK,
+            }
+            line |= {"tools": [tools | {"cache_control": mark}]} if kind > 1 else {}
+            line |= {"system": [system]}
+        lines.append(line)
+    return lines
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_shared_and_whatever_fails_everything_is_answered_and_nothing_waits_for_ever(seed: int) -> None:
+    faults = "500=0.1,429=0.05,reset=0.05,529=0.05,hang=0.02,retry_after=2"
+    figures = virtual_run(
+        mixed(150, seed),
+        f"{LATENCY},rpm=1200,{faults}",
+        settings(rate="1200/min", in_flight=30, timeout_s=30.0),
+        world=World(seed=seed),
+    )
+    assert figures.succeeded + figures.failed == 150
+    assert figures.failed <= 3
+    # Five groups behind the same tools, five without: each is written once, and again where a call that wrote was lost.
+    assert writes(figures) <= 40
+    assert figures.seconds < 300
+
+
+def test_another_endpoint_has_another_cache() -> None:
+    lines = list(sharing(60, groups=2, tokens=1200, mark=MARK))
+    figures = virtual_run(
+        lines,
+        f"{LATENCY},outage=3..400",
+        settings(in_flight=10),
+        world=World(fallbacks=(f"{LATENCY}",)),
+    )
+    assert (figures.succeeded, figures.failed) == (60, 0)

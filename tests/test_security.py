@@ -9,6 +9,7 @@ import json
 import pickle
 import re
 import signal
+import socket
 import sqlite3
 import sys
 import threading
@@ -342,3 +343,22 @@ class LivingCommand:
             self._run.signal(signal.SIGINT)
         self._run.finish()
         return self._run.stdout + self._run.stderr
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"[" * 100_000, id="deep"),
+        pytest.param(b'{"pid": ' + b"9" * 30 + b', "host": "HOST", "name": "x", "since": "x"}', id="large pid"),
+        pytest.param(b'{"pid": -1, "host": "HOST", "name": "../../x", "since": "\\u001b[2J"}', id="everybody"),
+        pytest.param(b'{"pid": null, "host": [], "name": 5}', id="other types"),
+        pytest.param(b"\xff\x00", id="bytes"),
+    ],
+)
+def test_a_lock_file_that_somebody_else_wrote_is_no_more_than_a_text(store: Path, content: bytes) -> None:
+    lock = store.with_name("jobs.db.lock")
+    lock.write_bytes(content.replace(b"HOST", socket.gethostname().encode()))
+    assert typed("status", store).exit_code == 0
+    with contextlib.suppress(BatchrunnerError):
+        assert "\x1b" not in typed("stop", store).output
+    assert typed("resume", store, "--simulate", "--progress", "none").exit_code == 0

@@ -49,6 +49,13 @@ def test_calls_that_a_silence_has_swallowed_hold_up_nobody_once_it_is_over(concu
         assert "any answer" in " ".join(figures.report.waits)
 
 
+def test_a_stream_that_has_begun_is_a_sign_of_life() -> None:
+    lines = [{**line, "stream": True} for line in numbered(20)]
+    figures = virtual_run(lines, "latency=500", PACE)
+    assert figures.succeeded == 20
+    assert "nothing has come back" not in figures.notes
+
+
 def test_the_bar_and_the_status_say_so() -> None:
     seen: list[str] = []
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchrunner.simulator.limits import Limits, Refusal
@@ -19,15 +19,16 @@ ANSWERS = st.lists(
 
 
 def produced_by(answers: list[tuple[float, int, float]], now: float) -> float:
-    """What has been produced up to *now*, summed over the answers one by one."""
+    """What has been produced up to *now*, summed over the answers one by one; one of a microsecond is there at once."""
     return sum(
-        tokens * (1.0 if now >= begins + lasts else (now - begins) / lasts)
+        tokens * (1.0 if lasts <= 1e-6 or now >= begins + lasts else (now - begins) / lasts)
         for begins, tokens, lasts in answers
         if begins <= now
     )
 
 
 @given(ANSWERS, st.lists(st.floats(0, 60), max_size=20))
+@example([(0.0, 1, 1.4e-40)], [2.3e-308])
 def test_what_was_produced_is_used_at_every_instant(
     answers: list[tuple[float, int, float]], questions: list[float]
 ) -> None:

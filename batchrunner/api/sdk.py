@@ -83,7 +83,7 @@ class SdkSender:
         total_s = deadline_s(attempt)
         try:
             with anyio.move_on_after(total_s):
-                read = partial(self._final, on_begun=on_begun) if _is_stream(attempt) else None
+                read = partial(self._final, on_begun=on_begun) if self._is_stream(attempt) else None
                 return await self._exchange(params, note, read)
             return late(total_s, was_sent=note.was_sent)
         finally:
@@ -103,6 +103,11 @@ class SdkSender:
             return self._failure(error, was_sent=note.was_sent)
         except _SENSELESS as error:
             return self._unsendable(error)
+
+    def _is_stream(self, attempt: Attempt) -> bool:
+        if attempt.leads and not hasattr(self._client.messages, "stream"):  # nobody asked for one but us
+            return False
+        return attempt.stream or attempt.max_tokens >= STREAM_FROM_TOKENS
 
     def _call(self, params: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return the SDK's resource for *params*, and the arguments of the call."""
@@ -199,10 +204,6 @@ class SdkSender:
             return Failure(ErrorClass.AUTHENTICATION, "there is no credential")
         text = one_line(f"the request cannot be sent: {type(error).__name__}: {error}", self._secrets)
         return Failure(ErrorClass.INPUT, text)
-
-
-def _is_stream(attempt: Attempt) -> bool:
-    return attempt.stream or attempt.max_tokens >= STREAM_FROM_TOKENS
 
 
 def _prepared(client: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrunner.cli.options import together
+from batchrunner.cli.sections import together
 
 if TYPE_CHECKING:
     from batchrunner.policy.caps import Caps
@@ -27,6 +27,7 @@ capping = together(
         metavar="TIME",
         help="End within so long: 90s, 45m, 6h. Sends nothing more in time for the last answers to arrive.",
     ),
+    heading="Money and time",
 )
 
 #: A sample first.
@@ -39,6 +40,7 @@ piloting = together(
         "Without a terminal: stop there (exit 4).",
     ),
     click.option("-y", "--yes", is_flag=True, help="Go on after --pilot without asking."),
+    heading="Money and time",
 )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrunner.cli import options
+from batchrunner.cli.estimating import estimate_lines, estimated
 from batchrunner.cli.names import find_store
 from batchrunner.cli.ping import diagnosis_lines, pinged
+from batchrunner.cli.sections import SectionedCommand
 from batchrunner.cli.showing import as_json_option, many, reader_may_leave, say
 from batchrunner.errors import Exit, UsageError
 from batchrunner.screen import count, visible
 
 if TYPE_CHECKING:
-    from batchrunner.preflight import Examination
+    from batchrunner.endpoint import Endpoint
+    from batchrunner.forecast import Forecast
+    from batchrunner.preflight import Examination, Where
     from batchrunner.preflight.findings import Finding
 
 _LABEL = 11
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.shaping
@@ -35,9 +39,19 @@ _LABEL = 11
     help="Ask each endpoint too: its list of models, the tokens of the first request, a message of 1 token "
     "(a fraction of a cent).",
 )
+@click.option(
+    "--estimate", is_flag=True, help="Say what it will take and cost: tokens, dollars, time, the limit that binds."
+)
+@click.option(
+    "--count-tokens",
+    is_flag=True,
+    help="With --estimate: let the API count the tokens of 24 requests drawn by chance (free; sends their prompts).",
+)
 @as_json_option
 @reader_may_leave()
-def check(jobfile: Path, db: Path | None, as_json: bool, ping: bool, **given: Any) -> int:
+def check(
+    jobfile: Path, db: Path | None, *, as_json: bool, ping: bool, estimate: bool, count_tokens: bool, **given: Any
+) -> int:
     """Look for all that is wrong with JOBFILE and what a run of it needs. Nothing is sent, nothing is spent.
 
     Credential, address, every line, ids, parameters, models, sizes, disk and store. Give it the options of the run.
@@ -49,17 +63,44 @@ def check(jobfile: Path, db: Path | None, as_json: bool, ping: bool, **given: An
     Example:  batchrunner check jobs.jsonl --model claude-haiku-4-5
               batchrunner check jobs/questions.toml --json | jq .findings
               batchrunner check jobs.jsonl --model claude-haiku-4-5 --ping
+              batchrunner check jobs.jsonl --model claude-haiku-4-5 --estimate --rpm 1000
     """
     from batchrunner.cli.run import endpoints_of, source_of
-    from batchrunner.preflight import Where, examine
+    from batchrunner.preflight import examine
+
+    if count_tokens and not estimate:
+        raise UsageError("--count-tokens makes an estimate better; give --estimate too.")
+    endpoints = endpoints_of(given)
+    where = _where(endpoints, given)
+    store = find_store(jobfile, db)
+    if store == jobfile:
+        raise UsageError(f"{jobfile} is a store, not a job file: `batchrunner status {jobfile}` tells how far it is.")
+    source = source_of(jobfile, given)
+    found = examine(source, store, where)
+    diagnoses = pinged(endpoints, found, given) if ping else []
+    told = estimated(found, store, endpoints, given, where.now.date(), count=count_tokens) if estimate else None
+    if as_json:
+        pings = {"ping": [one.as_json() for one in diagnoses]} if ping else {}
+        click.echo(json.dumps({"job": str(source.path), **found.as_json(), **pings, **_estimate_json(told)}, indent=2))
+    else:
+        costs = estimate_lines(*told, _LABEL) if told is not None else ()
+        sent = bool(diagnoses) or count_tokens
+        for line in (*_lines(found, str(source.path), sent=sent), *costs, *diagnosis_lines(diagnoses)):
+            say(line)
+    if found.errors:
+        return Exit.USAGE
+    return Exit.HALTED if any(one.is_sick for one in diagnoses) else Exit.OK
+
+
+def _where(endpoints: "Sequence[Endpoint]", given: dict[str, Any]) -> "Where":
+    from batchrunner.preflight import Where
 
     def profile_fault() -> str | None:
         from batchrunner.api.profiles import profile_fault
 
         return profile_fault(given["base_url"], insecure=given["insecure_base_url"])
 
-    endpoints = endpoints_of(given)
-    where = Where(
+    return Where(
         environment=os.environ,
         config_dir=Path.home() / ".config" / "anthropic",
         now=datetime.now(UTC),
@@ -69,21 +110,10 @@ def check(jobfile: Path, db: Path | None, as_json: bool, ping: bool, **given: An
         profile_fault=profile_fault,
         endpoints=[endpoint for endpoint in endpoints if endpoint.name is not None],
     )
-    store = find_store(jobfile, db)
-    if store == jobfile:
-        raise UsageError(f"{jobfile} is a store, not a job file: `batchrunner status {jobfile}` tells how far it is.")
-    source = source_of(jobfile, given)
-    found = examine(source, store, where)
-    diagnoses = pinged(endpoints, found, given) if ping else []
-    if as_json:
-        pings = {"ping": [one.as_json() for one in diagnoses]} if ping else {}
-        click.echo(json.dumps({"job": str(source.path), **found.as_json(), **pings}, indent=2))
-    else:
-        for line in (*_lines(found, str(source.path), sent=bool(diagnoses)), *diagnosis_lines(diagnoses)):
-            say(line)
-    if found.errors:
-        return Exit.USAGE
-    return Exit.HALTED if any(one.is_sick for one in diagnoses) else Exit.OK
+
+
+def _estimate_json(told: "tuple[Forecast, str | None] | None") -> dict[str, Any]:
+    return {} if told is None else {"estimate": told[0].as_json() | {"not_counted": told[1]}}
 
 
 def _lines(found: "Examination", name: str, *, sent: bool) -> Iterator[str]:

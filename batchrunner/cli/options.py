@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from batchrunner.cli.sections import together
+
 if TYPE_CHECKING:
     from batchrunner.definition import Definition
 
@@ -50,17 +52,6 @@ def is_from_definition(name: str) -> bool:
     return context is not None and context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
 
-def together(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Return one decorator for *options*, which `--help` shows in this order."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 #: How lines become requests.
 shaping = together(
     click.option(
@@ -102,6 +93,7 @@ shaping = together(
         type=click.Choice(["keep", "rerun"]),
         help="What to do with requests that were answered before and read differently now.",
     ),
+    heading="From lines to requests",
 )
 
 #: What part of a job a run works on, and in which order.
@@ -117,6 +109,7 @@ sampling = together(
     click.option(
         "--seed", type=int, default=0, show_default=True, metavar="S", help="Decides what --sample and --shuffle draw."
     ),
+    heading="Which requests",
 )
 
 #: Where requests go.
@@ -148,6 +141,7 @@ sending = together(
     click.option(
         "--simulate-with", metavar="SPEC", help="The simulator with settings: 'latency=0.2..1,rpm=600,429=0.02'."
     ),
+    heading="Where requests go",
 )
 
 #: What is done about failures.
@@ -162,6 +156,7 @@ ruling = together(
         metavar="CLASS:KEY=VALUE,...",
         help="Change the rule of a class: server:attempts=10,first_s=2,cap_s=120,wait=fibo,jitter=equal.",
     ),
+    heading="Failures",
 )
 
 #: What a run may take at most.
@@ -179,21 +174,11 @@ limits = together(
         type=click.IntRange(1, 10_000),
         help="At most so many calls in flight.  [default: as rate and latency ask for, at most 500]",
     ),
+    heading="Limits",
 )
 
-#: How a run goes about it. None of these is part of a request's identity.
-running = together(
-    limits,
-    click.option(
-        "--max-outage",
-        "max_outage_s",
-        type=click.FloatRange(min=0, min_open=True),
-        metavar="SECONDS",
-        help="Stop when nothing was answered for so long.  [default: 3600]",
-    ),
-    click.option(
-        "-n", "--first", type=click.IntRange(min=0), metavar="N", help="Only the first N lines; the rest stays pending."
-    ),
+#: What counts as a failure, and what becomes of it and of the run.
+failing = together(
     click.option(
         "--accept",
         multiple=True,
@@ -215,6 +200,18 @@ running = together(
         metavar="any|none|N%",
         help="Exit 1 for any failed request, never, or above a share.  [default: any]",
     ),
+    click.option(
+        "--max-outage",
+        "max_outage_s",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Stop when nothing was answered for so long.  [default: 3600]",
+    ),
+    heading="Failures",
+)
+
+#: How a run behaves.
+going = together(
     click.option(
         "--timeout",
         "timeout_s",
@@ -242,6 +239,24 @@ running = together(
         default="auto",
         show_default=True,
         help="auto: a bar on a terminal, a line every 30 s elsewhere.",
+    ),
+    heading="The run",
+)
+
+#: How a run goes about it. None of these is part of a request's identity.
+running = together(
+    limits,
+    failing,
+    going,
+    together(
+        click.option(
+            "-n",
+            "--first",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Only the first N lines; the rest stays pending.",
+        ),
+        heading="Which requests",
     ),
     sending,
 )

@@ -8,6 +8,7 @@ import click
 from batchrunner.cli import options
 from batchrunner.cli.capping import capping, caps_of, pilot_of, piloting
 from batchrunner.cli.routes import move_routing, routing
+from batchrunner.cli.sections import SectionedCommand
 from batchrunner.cli.selecting import may_go_on, selecting, selection_of
 from batchrunner.cli.sharing import sharing, sharing_of
 from batchrunner.errors import Exit, UsageError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from batchrunner.settings import Limits, RunSettings
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.shaping
@@ -53,7 +54,7 @@ def run(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, job, given, {})
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @options.sampling
@@ -71,7 +72,7 @@ def resume(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, {"store": store, "pilot": pilot_of(given)}, given, _last_settings(store))
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @selecting
@@ -163,6 +164,7 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     from batchrunner.progress import JsonLines, reporter
     from batchrunner.report import Job, closing
     from batchrunner.runner import run as run_job
+    from batchrunner.stopping import Stopper
 
     if last.get("endpoint") == "simulator" and not (given["base_url"] or given["endpoints"]):
         given["simulate"] = True  # what was simulated goes on being simulated: nothing can be paid by mistake
@@ -171,14 +173,18 @@ def _run(name: Path, job: dict[str, Any], given: dict[str, Any], last: dict[str,
     settings = _settings(given, {**last, **(definition.limits_record() if definition else {})})
 
     endpoints = endpoints_of(given)
+    stopper = Stopper(settings.stopping, watching.note)
+    stopper.hear()
 
     async def work() -> int:
+        asked = Job(durability=given["durability"], **job)
         report = await run_job(
-            Job(durability=given["durability"], **job),
+            asked,
             settings,
             endpoints,
             reporter=watching,
             signals=True,
+            stopper=stopper,
             audience=OwnProcess(),
         )
         if isinstance(watching, JsonLines):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchrunner.advice import MENDABLE
-from batchrunner.cli import options
+from batchrunner.cli.sections import together
 from batchrunner.cli.showing import say, screen_width
 from batchrunner.errors import UsageError
 from batchrunner.model import ErrorClass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _GROUPS_SHOWN = 12
 
 #: The options that choose, in the order that `--help` shows.
-selecting = options.together(
+selecting = together(
     click.option(
         "--class",
         "classes",
@@ -50,6 +50,7 @@ selecting = options.together(
     click.option("--system-append", metavar="TEXT", help="With TEXT behind the system prompt."),
     click.option("--dry-run", is_flag=True, help="Only show what would be put back."),
     click.option("-y", "--yes", is_flag=True, help="Do not ask. Without a terminal nothing is asked anyway."),
+    heading="Which failed requests",
 )
 
 

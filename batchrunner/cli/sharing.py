@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchrunner.cli.options import together
+from batchrunner.cli.sections import together
 
 if TYPE_CHECKING:
     from batchrunner.policy.sharing import Sharing
@@ -22,6 +22,7 @@ sharing = together(
         default=None,
         help="Send identical requests once; the others get a copy of the answer.  [default: no-dedupe]",
     ),
+    heading="Repetition",
 )
 
 

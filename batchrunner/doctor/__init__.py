@@ -26,7 +26,7 @@ from batchrunner.errors import HaltError, UsageError
 from batchrunner.model import ErrorClass, Failure, Outcome
 
 #: What a token count takes of a request.
-_COUNTED = frozenset(
+COUNTED_PARAMETERS = frozenset(
     {
         *("messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control"),
         "speed",
@@ -110,7 +110,7 @@ async def _examine(found: Diagnosis, way: Way, endpoint: Endpoint, wanted: Wante
 async def _count(found: Diagnosis, way: Way, endpoint: Endpoint, wanted: Wanted) -> None:
     if wanted.first is None:
         return
-    params = {name: value for name, value in json.loads(wanted.first).items() if name in _COUNTED}
+    params = {name: value for name, value in json.loads(wanted.first).items() if name in COUNTED_PARAMETERS}
     params["model"] = endpoint.models.get(params["model"], params["model"])
     found.sent.append(f"POST {COUNT} (the first request of the job)")
     count: Answer = await ask(await way.sender.sdk_client(), COUNT, params, secrets=tuple(way.sender.secrets))

@@ -19,7 +19,7 @@ class Admitted(Protocol):
         ...
 
     def mark_begun(self) -> None:
-        """To be called when the first of the answer arrives, before its end; needed only where `attempt.leads`."""
+        """To be called when the first of the answer arrives, before its end: a sign of life. Needed where `attempt.leads`."""
         ...
 
 

@@ -89,6 +89,4 @@ class LiveEngine:
                 return Failure(ErrorClass.INPUT, str(error))
             attempt = replace(attempt, params=body)
         reach(Point.BEFORE_SEND)
-        if attempt.leads:
-            return await self._sender.send(attempt, admitted.mark_sent, admitted.mark_begun)
-        return await self._sender.send(attempt, admitted.mark_sent)
+        return await self._sender.send(attempt, admitted.mark_sent, admitted.mark_begun)

@@ -20,7 +20,7 @@ from batchrunner.store.read import Reader
 MOST_ANSWER_COLUMNS = 1000
 _NAMES_SHOWN = 60
 _ON_DEMAND = ("metadata", "message", "line")
-#: The id of the identical request whose answer a row has; a column of stores that a run with `--dedupe` worked on.
+#: The id of the identical request whose answer a row has (`--dedupe`).
 _TWIN = "deduplicated_of"
 
 
@@ -114,8 +114,8 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
     """
     text = Origin.TEXT if options.flatten else Origin.FIELD
     fields = [Column(name, text if name == "text" else Origin.FIELD, name) for name in EXPORT_COLUMNS]
-    if reader.has_deduplicated():
-        fields.append(Column(_TWIN, Origin.FIELD, _TWIN))
+    has_twins, twin = reader.has_twins(), Column(_TWIN, Origin.FIELD, _TWIN)
+    fields += [twin] if has_twins else []
     answers = _answer_keys(reader, options) if options.flatten else []
     by_key = fmt is Format.CSV or bool(options.columns)
     metadata = metadata_keys(reader.metadata()) if by_key else []
@@ -127,7 +127,8 @@ def make_layout(reader: Reader, fmt: Format, options: Options) -> Layout:
     keyed = [Column(name, origin, key) for name, (origin, key, _) in zip(names, named, strict=True)]
     if options.columns:
         asked = [] if answers or not options.flatten else _answers_to_come(options.columns)
-        return Layout(_picked([*asked, *fields, *keyed], options.columns))
+        on_demand = [twin] if has_twins is False else []
+        return Layout(_picked([*asked, *fields, *keyed, *on_demand], options.columns))
     whole = [] if by_key else [Column("metadata", Origin.JSON, "metadata")]
     return Layout([*fields, *whole, *keyed])
 

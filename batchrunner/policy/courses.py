@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 from batchrunner.policy.prefixes import Mark, group_of, marks_of
 
-#: Requests that wait for their prefix to be written are read ahead up to here, then only what need not wait.
-MOST_PARKED = 1000
-
 _END = "~~"  # sorts behind every path
 
 
@@ -31,36 +28,44 @@ class Courses:
     def __init__(self) -> None:
         self.after = 0  #: The place of the last request without marks that was given.
         self.plain = True  #: There may be more without marks.
+        self._plain_waits = False  # what was read last of it had marks
         self._main = Span()
         self._marked = True  # there may be more in the main span
         self._last: Sequence[Mark] = ()  # of the last request of the main span that was given
         self._put_off: deque[_PutOff] = deque()
+
+    def has_plain(self, *, is_full: bool) -> bool:
+        """Whether what has no marks is to be read on now."""
+        return self.plain and not (is_full and self._plain_waits)
 
     @property
     def more(self) -> bool:
         """Whether there may be more fresh requests."""
         return self.plain or self._marked or bool(self._put_off)
 
-    def next(self, held_by: Callable[[Sequence[Mark]], str | None], parked: int) -> Span | None:
+    def next(self, held_by: Callable[[Sequence[Mark]], str | None], *, is_full: bool) -> Span | None:
         """Return the span to be read next; None: what has no marks, if there is more of it (`plain`).
 
         *held_by* returns the key of the prefix that requests with such marks have to wait for now, if they have to;
-        *parked*: so many wait already.
+        *is_full*: so many wait already that no more of them are read ahead.
         """
         for place, (span, marks) in enumerate(self._put_off):
             if held_by(marks) is None:
                 self._put_off.rotate(-place)
                 return span
-        if not self._marked or parked >= MOST_PARKED:
+        if not self._marked or is_full:
             return None
         if (key := held_by(self._last)) is not None:
             self._go_around(key)
         return self._main
 
-    def took(self, span: Span | None, after: int, path: str, *, more: bool) -> None:
-        """*span*, or what has no marks, was read as far as *after* and *path*; *more*: and not to its end."""
+    def took(self, span: Span | None, after: int, path: str, *, more: bool, has_marks: bool = False) -> None:
+        """*span*, or what has no marks, was read as far as *after* and *path*; *more*: and not to its end.
+
+        *has_marks*: there were marks all the same, as in an order of the user's own.
+        """
         if span is None:
-            self.after, self.plain = after, more
+            self.after, self.plain, self._plain_waits = after, more, has_marks
             return
         rest = span._replace(path=path, after=after)
         if span is not self._main:

@@ -81,7 +81,7 @@ class InputEstimate:
 
     def note(self, params: str, input_tokens: int) -> None:
         """The body *params* counted for so many."""
-        chars, blobs = _measure(params)
+        chars, blobs = measured(params)
         text_tokens = input_tokens - blobs * _TOKENS_PER_BLOB
         if text_tokens > 0:
             self._tokens = _MEMORY * self._tokens + text_tokens
@@ -89,7 +89,7 @@ class InputEstimate:
 
     def _measured(self, params: str) -> tuple[int, int]:
         if params is not self._asked[0]:
-            self._asked = params, _measure(params)
+            self._asked = params, measured(params)
         return self._asked[1]
 
 
@@ -101,14 +101,14 @@ def most_input_tokens(params: str) -> float:
     if '"document"' in params:
         chars, blobs = len(params), params.count(_FILE)
     else:
-        chars, blobs = _measure(params)
+        chars, blobs = measured(params)
         blobs += params.count(_FILE)
     if not params.isascii():
         chars += len(params.encode("utf-8", "surrogatepass")) - len(params)
     return chars / _FEWEST_CHARS_PER_TOKEN + blobs * _MOST_TOKENS_PER_BLOB
 
 
-def _measure(params: str) -> tuple[int, int]:
+def measured(params: str) -> tuple[int, int]:
     """Return the characters of *params* that are text, and the number of its images and documents."""
     if '"base64"' not in params:
         return len(params), 0

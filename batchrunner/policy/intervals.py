@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 _CONFIDENCE = 0.95
 _Z = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
+#: A range that spans so much is worth deciding by.
+GOOD_SPAN = 1.35
 #: Below this many draws a slope is guesswork.
 _ENOUGH_FOR_SLOPE = 10
 
@@ -21,6 +23,32 @@ class Range(NamedTuple):
     def times(self, factor: float) -> "Range":
         """Return the range of *factor* times as much."""
         return Range(self.low * factor, self.likely * factor, self.high * factor)
+
+    def plus(self, other: "Range") -> "Range":
+        """Return the sums, as if both erred to the same side."""
+        return Range(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+    @property
+    def span(self) -> float:
+        """How many times as much the high figure is; infinite from zero."""
+        return self.high / self.low if self.low else math.inf if self.high else 1.0
+
+    def drawn_in(self, widest: float) -> "Range":
+        """Return a range that spans *widest* at most, around what lies as far from the low as from the high, in times."""
+        if not self.low or self.span <= widest:
+            return self
+        middle, step = math.sqrt(self.low * self.high), math.sqrt(widest)
+        return Range(middle / step, min(max(self.likely, middle / step), middle * step), middle * step)
+
+
+def draws_for(found: Range, draws: int, span: float = GOOD_SPAN) -> int:
+    """Return how many draws, in place of *draws*, would have *found* the range no wider than *span*, roughly."""
+    if found.span <= span:
+        return draws
+    if not found.high or math.isinf(found.high):
+        return 2 * draws
+    half, wanted = (found.high - found.low) / (found.high + found.low), (span - 1) / (span + 1)
+    return math.ceil(draws * (half / wanted) ** 2)
 
 
 def share(hits: int, draws: int) -> Range:
@@ -37,9 +65,9 @@ def share(hits: int, draws: int) -> Range:
 
 
 def mean(values: Sequence[float], sizes: Sequence[float], mean_size: float, whole: int) -> Range:
-    """Return the mean of *values* over a *whole* of so many, of which *values* are a random part, none of them below 0.
+    """Return the mean over what was not drawn of a *whole* of so many, of which *values* are a random part, none below 0.
 
-    *sizes*: something known of each that the values may depend on; over the whole its mean is *mean_size*. Source: the
+    *sizes*: something known of each that the values may depend on; over what was not drawn its mean is *mean_size*. Source: the
     regression estimator of survey sampling (Cochran, Sampling Techniques, chapter 7), Student's t, and Hall's
     transformation (1992) for skewed values: a few long answers in a small sample say that there are longer ones.
     """
@@ -56,8 +84,9 @@ def mean(values: Sequence[float], sizes: Sequence[float], mean_size: float, whol
     middle = fmean(spread)
     squares = sum((value - middle) ** 2 for value in spread)
     deviation = math.sqrt(squares / (draws - used)) if draws > used else 0.0
-    unseen = max(0.0, 1 - draws / whole)  # what was drawn is known
-    error, quantile = deviation * math.sqrt(unseen / draws), _student(draws - used)
+    # What was drawn is known; what was not differs from it by an error of its own, too: 1/n + 1/(N - n).
+    both = whole / (whole - draws) if whole > draws else 0.0
+    error, quantile = deviation * math.sqrt(both / draws), _student(draws - used)
     skew = _skew(spread, middle, squares)
     low, high = (centre - error * _untransformed(t, skew, draws) for t in (quantile, -quantile))
     return Range(min(centre, max(0.0, low)), centre, max(centre, high))

@@ -53,14 +53,18 @@ class Projection:
     truncated: Range
     seconds: Range
     bound_by: str  #: What decides on the time.
+    by_batches: bool = False  #: The rest goes by batches: at a part of the price, in the API's own time.
 
     def as_record(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {name: list(value) if isinstance(value, Range) else value for name, value in asdict(self).items()}
 
 
-def project(drawn: Sequence[Drawn], rest: Rest, paces: Mapping[str, Pace]) -> Projection:
-    """Return what the *rest* will come to at these *paces*, by lane, by a random sample *drawn* of the same job."""
+def project(drawn: Sequence[Drawn], rest: Rest, paces: Mapping[str, Pace], *, factor: float = 1.0) -> Projection:
+    """Return what the *rest* will come to at these *paces*, by lane, by a random sample *drawn* of the same job.
+
+    *factor*: on the cost of the rest, where it goes another way than the sample.
+    """
     whole, sizes = rest.requests + len(drawn), [one.chars for one in drawn]
 
     def each(values: Sequence[float]) -> Range:
@@ -74,7 +78,7 @@ def project(drawn: Sequence[Drawn], rest: Rest, paces: Mapping[str, Pace]) -> Pr
     return Projection(
         drawn=len(drawn),
         rest=rest.requests,
-        cost_usd=each(costs).times(rest.requests) if is_priced else None,
+        cost_usd=each(costs).times(rest.requests * factor) if is_priced else None,
         spent_usd=sum(costs) if is_priced else None,
         input_tokens=inputs.times(rest.requests),
         output_tokens=outputs.times(rest.requests),
@@ -82,6 +86,7 @@ def project(drawn: Sequence[Drawn], rest: Rest, paces: Mapping[str, Pace]) -> Pr
         truncated=share(sum(one.truncated for one in drawn), len(drawn)),
         seconds=seconds,
         bound_by=bound_by,
+        by_batches=factor != 1.0,
     )
 
 

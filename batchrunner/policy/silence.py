@@ -38,6 +38,7 @@ class Silence:
         self.is_open = False  #: Sending is held, but for a try now and then.
         self.overdue = 0  #: Calls that were swallowed by a silence and hold nobody's place any more.
         self._out: dict[Hashable, _Call] = {}  # in the order of sending
+        self._speaking: dict[Hashable, _Call] = {}  # streams that have begun
         self._heard_at = -math.inf
         self._slowest_s = 0.0  # of the answers
         self._next_try_at = math.inf
@@ -45,7 +46,7 @@ class Silence:
 
     @property
     def calls(self) -> int:
-        """Calls that are out."""
+        """Calls of which nothing has come yet."""
         return len(self._out)
 
     def sent(self, now: float, call: Hashable, tokens: float) -> None:
@@ -60,12 +61,17 @@ class Silence:
         if self.is_open:
             self._next_try_at = now + TRY_S
 
+    def begun(self, now: float, call: Hashable) -> None:
+        """The streamed answer to *call* begins to arrive; from now on its own idle time watches over it."""
+        if (known := self._heard_of(call)) is not None:
+            self._hear(now, known)
+            known.is_try = known.is_overdue = False
+            self._speaking[call] = known
+
     def came_back(self, now: float, call: Hashable, *, is_answer: bool, is_heard: bool) -> None:
         """*call* is over. *is_heard*: the endpoint, or something on the way, has said something; not so if time ran out."""
-        if (known := self._out.pop(call, None)) is None:
+        if (known := self._speaking.pop(call, None) or self._heard_of(call)) is None:
             return
-        self._tries -= known.is_try
-        self.overdue -= known.is_overdue or known.is_try
         if is_answer:
             self._slowest_s = max(self._slowest_s, now - known.sent_at)
         if is_heard:
@@ -100,6 +106,12 @@ class Silence:
         """The machine slept until *now*: it could not hear."""
         self._heard_at = now
         self._end()
+
+    def _heard_of(self, call: Hashable) -> _Call | None:
+        if (known := self._out.pop(call, None)) is not None:
+            self._tries -= known.is_try
+            self.overdue -= known.is_overdue or known.is_try
+        return known
 
     def _hear(self, now: float, call: _Call) -> None:
         self._heard_at = now

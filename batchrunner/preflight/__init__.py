@@ -1,10 +1,12 @@
 """Everything that can be known of a job before it costs anything. Nothing is sent, nothing is written."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from batchrunner.preflight.credentials import Kind, check_credential, find_crede
 from batchrunner.preflight.findings import Fault, Findings, Severity, error, note
 from batchrunner.preflight.ids import Ids
 from batchrunner.preflight.parameters import check_parameters
+from batchrunner.preflight.repetition import Repetition
 from batchrunner.preflight.surroundings import (
     address_of,
     check_address,
@@ -30,12 +33,16 @@ from batchrunner.preflight.surroundings import (
     proxies,
     shown_address,
 )
+from batchrunner.prices import price_of
+from batchrunner.prices.sizing import JobSize
 
 #: Bad lines shown; all are counted.
 SHOWN = 20
 _MODELS_SHOWN = 50
 #: Bytes of a row of a batch: a little less than a whole batch.
 _LARGEST_ROW = MOST_BYTES >> 1
+#: Requests that are drawn, for counting their tokens.
+SAMPLE = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,9 @@ class Examination:
     unfit: int = 0  #: Requests that cannot go by batches.
     first: str | None = None  #: Parameters of the first request, as JSON text.
     models: Counter[str] = field(default_factory=Counter)
+    size: JobSize = field(default_factory=JobSize)
+    sample: list[str] = field(default_factory=list)  #: Parameters of a few requests drawn by chance, as JSON text.
+    chance: random.Random = field(default_factory=lambda: random.Random(0))  #: The same requests each time.
     facts: dict[str, Any] = field(default_factory=dict)  #: Credential, endpoint, proxies, store, disk.
 
     @property
@@ -105,7 +115,10 @@ def examine(source: Source, store: Path, where: Where) -> Examination:
     _look_around(found, where, official=official)
     try:
         # The simulator keeps the rules of the official endpoint.
-        _read(found, source, AgainstModel(official or where.simulate, where.now.date()))
+        today = where.now.date()
+        repetition = Repetition(partial(price_of, today=today))
+        _read(found, source, AgainstModel(official or where.simulate, today), repetition)
+        repetition.report(found.findings)
     except InputError as refused:
         found.findings.add(error("input", str(refused).rstrip(".")))
     found.facts["store"], faults = check_store(store, where.now, simulate=where.simulate)
@@ -161,7 +174,7 @@ def _look_at_named(found: Examination, where: Where) -> None:
         found.findings.add(fault)
 
 
-def _read(found: Examination, source: Source, against: AgainstModel) -> None:
+def _read(found: Examination, source: Source, against: AgainstModel, repetition: Repetition) -> None:
     shape = source.shaper().request
     reader = source.lines()
     with Ids() as ids:
@@ -175,15 +188,24 @@ def _read(found: Examination, source: Source, against: AgainstModel) -> None:
                     found.shown_lines.append(str(refused))
                 continue
             ids.add(request)
-            _look_at(found, request, against)
+            params = json.loads(request.params)
+            repetition.add(request.model, params, request.params, request.line)
+            _look_at(found, request, params, against)
         found.input_bytes = reader.bytes_read
         ids.report(found.findings)
     if not found.lines:
         found.findings.add(error("input", f"{source.path} has no lines"))
 
 
-def _look_at(found: Examination, request: Request, against: AgainstModel) -> None:
-    params = json.loads(request.params)
+def _draw(found: Examination, params: str) -> None:
+    """Let *params* into the sample with the chance that every request has."""
+    if len(found.sample) < SAMPLE:
+        found.sample.append(params)
+    elif (place := found.chance.randrange(found.requests)) < SAMPLE:
+        found.sample[place] = params
+
+
+def _look_at(found: Examination, request: Request, params: dict[str, Any], against: AgainstModel) -> None:
     size = len(request.params)
     tokens = estimated_tokens(size, params["messages"])
     for fault in (*check_parameters(params), *against.faults(params, tokens)):
@@ -194,6 +216,8 @@ def _look_at(found: Examination, request: Request, against: AgainstModel) -> Non
             note("not-for-batches", f"cannot go by batches: {why}", "--then-live sends it live"), request.line
         )
     found.requests += 1
+    _draw(found, request.params)
+    found.size.add(request.params, request.model, request.max_tokens)
     found.first = found.first or request.params
     found.input_tokens += tokens
     found.max_output_tokens += request.max_tokens

@@ -15,6 +15,9 @@ _KEPT = 3
 
 _TWICE = """SELECT count(*) AS times, min(line) AS line, count(DISTINCT content) AS contents, derived
     FROM seen GROUP BY id HAVING count(*) > 1 ORDER BY min(line)"""
+# Of each content the lines with another id than the first.
+_ALIKE = """SELECT count(DISTINCT id) - 1 AS more, max(line) AS line
+    FROM seen GROUP BY content HAVING count(DISTINCT id) > 1 ORDER BY max(line)"""
 
 
 class Ids:
@@ -51,6 +54,7 @@ class Ids:
         """Add what is to be said of the ids."""
         self._flush()
         self._report_twice(findings)
+        self._report_alike(findings)
         if self._unfit:
             findings.add_many(
                 note(
@@ -76,12 +80,24 @@ class Ids:
                 "id-repeated", "lines that repeat the id and the content of an earlier one", "each counts once"
             ),
             "identical": warning(
-                "identical-lines", "lines without an id that repeat an earlier one", "each is sent and paid for"
+                "identical-lines",
+                "lines without an id that repeat an earlier one",
+                "each is sent and paid for, unless --dedupe",
             ),
         }
         for name, fault in faults.items():
             if counts[name]:
                 findings.add_many(fault, counts[name], lines[name])
+
+    def _report_alike(self, findings: Findings) -> None:
+        count, lines = 0, list[int]()
+        for more, line in self._conn.execute(_ALIKE):
+            count += more
+            if len(lines) < _KEPT:
+                lines.append(line)
+        if count:
+            what = "requests that are identical to another one but for id and metadata"
+            findings.add_many(note("identical-requests", what, "--dedupe sends such requests once"), count, lines)
 
     def _flush(self) -> None:
         self._conn.execute("BEGIN")

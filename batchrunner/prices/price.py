@@ -76,7 +76,7 @@ class Price:
         if fast is None:
             fast = usage.speed == "fast"
         rates = self.rates_for(usage.prompt_tokens, fast=fast)
-        factor = self._factor(usage.geo if geo is None else geo)
+        factor = self.factor(usage.geo if geo is None else geo)
         if rates is None or factor is None:
             return None
         if usage.service_tier == "batch" if batch is None else batch:
@@ -120,5 +120,6 @@ class Price:
         """Return this price with the factors *geo* of places of inference."""
         return replace(self, geo=geo)
 
-    def _factor(self, geo: str | None) -> float | None:
+    def factor(self, geo: str | None) -> float | None:
+        """Return the factor on every token rate for inference at *geo*; None: not known."""
         return 1.0 if geo in _ANYWHERE else self.geo.get(geo or "")

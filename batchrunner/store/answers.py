@@ -14,7 +14,8 @@ from batchrunner.errors import StoreError, UsageError
 from batchrunner.model import ErrorClass, State
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.found import Progress
-from batchrunner.store.read import PROGRESS
+from batchrunner.store.read import HAS_TWINS, PROGRESS
+from batchrunner.store.received import received
 
 #: A page of results ends with the answer that makes it so long.
 PAGE_BYTES = 8 * 1024 * 1024
@@ -42,6 +43,7 @@ class Result:
     metadata: Mapping[str, Any]  #: Yours, from the line; empty if it had none.
     message_json: str | None  #: The answer as received, JSON text.
     line: int | None  #: In the latest input, from 1; None: no longer in it.
+    deduplicated_of: str | None = None  #: The identical request whose answer this is (`dedupe`).
 
     @property
     def ok(self) -> bool:
@@ -53,7 +55,7 @@ class Result:
         """The whole message as the API sent it, parsed; None without an answer."""
         if self.message_json is None:
             return None
-        message: dict[str, Any] = json.loads(self.message_json)
+        message: dict[str, Any] = received(self.message_json)
         return message
 
 
@@ -71,6 +73,9 @@ ALL, OF_STATE, BY_ID, EARLIER = (
         # What is final and was not made so by this run, by the page: a snapshot held open would let the log grow.
         """line > :after AND status <> 'pending' AND NOT EXISTS (
             SELECT 1 FROM attempts a WHERE a.seq = f.seq AND a.number = f.attempts AND a.run_id = :run_id)
+        AND NOT EXISTS (
+            SELECT 1 FROM requests q JOIN runs r ON r.id = :run_id
+            WHERE q.seq = f.seq AND q.answered_by IS NOT NULL AND q.finished_at >= r.started_at)
         ORDER BY line LIMIT :most""",
     )
 )
@@ -89,6 +94,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = store_path(Path(path))
         self._conn = open_reader(self.path)
+        self._knows_twins = bool(self._guarded(lambda: self._conn.execute(HAS_TWINS).fetchone())[0])
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +154,8 @@ class Store:
         return results
 
     def _rows(self, sql: str, params: Mapping[str, Any]) -> Generator[Result, None, None]:
+        if not self._knows_twins:
+            sql = sql.replace("f.deduplicated_of", "NULL AS deduplicated_of")
         rows = self._guarded(lambda: self._conn.execute(sql, params))
         try:
             while (row := self._guarded(rows.fetchone)) is not None:

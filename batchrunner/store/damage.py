@@ -1,16 +1,27 @@
 """Damage that SQLite does not see: a flipped bit in a record turns a text into a number, and no checksum tells."""
 
+import json
 import sqlite3
+
+from batchrunner.store.found import DamagedError
 
 _COLUMNS = """SELECT t.name, c.name, upper(c.type) FROM sqlite_master t JOIN pragma_table_info(t.name) c
     WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND upper(c.type) IN ('TEXT', 'INTEGER')"""
 
 
-def is_damaged(conn: sqlite3.Connection) -> bool:
-    """Whether the store at *conn* holds what no run has written: a value of another type than its column's, no text.
+def is_damage(conn: sqlite3.Connection, error: BaseException) -> bool:
+    """Whether *error*, met while reading the store at *conn*, is because of what is in it and no mistake of the reader."""
+    # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
+    if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError):
+        return True
+    # A row became no record: its columns have other names than they had.
+    if isinstance(error, TypeError) and "__init__()" in str(error):
+        return True
+    return isinstance(error, TypeError | ValueError | KeyError) and _has_strays(conn)
 
-    Reads every row, so it is for when something has gone wrong already.
-    """
+
+def _has_strays(conn: sqlite3.Connection) -> bool:
+    """Whether a value is of another type than its column. Reads every row, so it is for when something has gone wrong."""
     try:
         columns = conn.execute(_COLUMNS).fetchall()
         return (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.store.overlay import laid_over
+from batchrunner.store.received import received
 
 _REQUEST = """SELECT q.seq, q.custom_id, q.line, q.state, q.error_class, q.error_message, q.not_before, q.finished_at,
         i.params, i.metadata, i.timeout_s
@@ -103,7 +104,7 @@ def find_detail(conn: sqlite3.Connection, custom_id: str) -> Detail | None:
         overrides=overrides,
         attempts=[_attempted(dict(row)) for row in conn.execute(_ATTEMPTS, (seq,))],
         answers=[
-            Answer(**{**row, "accepted": bool(row["accepted"]), "message": json.loads(row["message"])})
+            Answer(**{**row, "accepted": bool(row["accepted"]), "message": received(row["message"])})
             for row in conn.execute(_ANSWERS, (seq,))
         ],
     )

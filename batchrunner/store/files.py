@@ -119,7 +119,7 @@ def _who_owns(store: Path, fd: int) -> str:
     try:
         owner = json.loads(os.pread(fd, 1024, 0))
         who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         who = "another process"
     return f"{store} is in use by {who}. `status` and `export` work meanwhile; wait for it or stop it (Ctrl-C)."
 

@@ -51,7 +51,7 @@ def last_owner(store: Path) -> Owner | None:
         if isinstance(owner.get("name"), str):
             name = owner["name"]
         return Owner(int(owner["pid"]), str(owner["host"]), name, lock.stat().st_uid)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

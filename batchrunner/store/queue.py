@@ -109,6 +109,11 @@ class Claimed:
     next_due: str | None  #: UTC stamp of the earliest retry that was not given out.
     path: str = ""  #: Of the last fresh request, where a span was asked for.
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether any of it has marked prefixes."""
+        return any(attempt.prefix is not None for attempt in self.attempts)
+
 
 class Queue:
     """Reads due requests over a connection of its own. One caller at a time."""

@@ -4,7 +4,6 @@ Plain `sqlite3`: sqlite-utils would take twice as long to import as a whole `sta
 """
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -15,11 +14,10 @@ from typing import Any, Self
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
 from batchrunner.store.batches import all_batches
-from batchrunner.store.damage import is_damaged
+from batchrunner.store.damage import is_damage
 from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
-    DamagedError,
     ExportRow,
     FailedRequest,
     FailureGroup,
@@ -43,7 +41,8 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
-DEDUPLICATED = "SELECT EXISTS (SELECT 1 FROM runs WHERE json_extract(settings, '$.dedupe'))"
+HAS_TWINS = "SELECT count(*) FROM pragma_table_info('requests') WHERE name = 'answered_by'"  # from the fifth schema on
+TWINS = "SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_waiting WHERE answered_by IS NOT NULL)"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.
 FINISHED_SINCE = "SELECT count(*) FROM requests NOT INDEXED WHERE finished_at >= :since AND line IS NOT NULL"
@@ -104,10 +103,7 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with contextlib.closing(self._conn):
-            # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
-            is_of_store = isinstance(
-                error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError
-            ) or (isinstance(error, TypeError | ValueError | KeyError) and is_damaged(self._conn))
+            is_of_store = error is not None and is_damage(self._conn, error)
         if is_of_store:
             raise StoreError(
                 f"{self.path} cannot be read: {error}. Try again; if it stays so, `sqlite3 {self.path} .recover` saves "
@@ -139,9 +135,9 @@ class Reader:
             return progress.succeeded + progress.failed
         return self._number(FINISHED_SINCE, {"since": run.started_at})
 
-    def has_deduplicated(self) -> bool:
-        """Whether a run sent identical requests once (`--dedupe`), so that some may have another's answer."""
-        return bool(self._number(DEDUPLICATED, {}))
+    def has_twins(self) -> bool | None:
+        """Whether requests have the answers of identical ones (`--dedupe`); None in a store too old to know of that."""
+        return bool(self._number(TWINS, {})) if self._number(HAS_TWINS, {}) else None
 
     def retrying(self) -> Retrying:
         """Return how many requests wait for an instant, and the earliest (UTC stamp)."""
@@ -252,10 +248,7 @@ class Reader:
 
     def detail(self, custom_id: str) -> Detail | None:
         """Return all that is known of the request *custom_id*, also of one that left the input."""
-        try:
-            return find_detail(self._conn, custom_id)
-        except TypeError as error:  # the columns are not what they were
-            raise DamagedError(str(error)) from error
+        return find_detail(self._conn, custom_id)
 
     def similar_ids(self, wanted: str) -> list[str]:
         """Return the few ids that are most like *wanted*."""

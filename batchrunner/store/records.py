@@ -1,10 +1,16 @@
-"""What a rescue file holds: the changes that matter, as plain JSON values and back."""
+"""What a rescue file holds: the changes that matter, as plain JSON values and back.
+
+Field by field, whatever fields there are: one that is added to an answer tomorrow is kept too. A file of an earlier
+version lacks some, which then have their defaults; what a later one has more is left out.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict, astuple
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
 from typing import Any
 
 from batchrunner.model import (
+    UNKNOWN,
     Attempt,
     Bill,
     Decision,
@@ -29,6 +35,8 @@ _DECISIONS: Mapping[str, Decision | None] = {
     "fail": Fail(),
     "halt": Halt(""),
 }
+#: What nothing is written of.
+_LEFT_OUT = {"params", "failures", "quotas", "limit", "retry_after_s"}
 
 
 #: What of a run's changes is worth a rescue.
@@ -39,11 +47,11 @@ def record_of(change: Kept) -> dict[str, Any]:
     """Return *change* as JSON values; `change_of` is its reverse."""
     match change:
         case Settled(settlement, endpoint):
-            return {"settled": _settled(settlement) | {"endpoint": endpoint}}
+            return {"settled": _settled(settlement), "endpoint": endpoint}
         case PriceKept():
-            return {"price": asdict(change)}
+            return {"price": _plain(change)}
         case Unstarted(attempt):
-            return {"unstarted": _attempt(attempt)}
+            return {"unstarted": _plain(attempt)}
         case RunEnded(_, at, ending, reason):
             return {"ended": {"at": at, "ending": ending, "reason": reason}}
 
@@ -51,43 +59,57 @@ def record_of(change: Kept) -> dict[str, Any]:
 def change_of(record: Mapping[str, Any], run_id: int) -> Kept:
     """Return the change that *record* was made of; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
     if "settled" in record:
-        return Settled(_settlement(record["settled"]), record["settled"].get("endpoint"))
+        return Settled(_settlement(record["settled"]), record["endpoint"])
     if "price" in record:
-        return PriceKept(**record["price"])
+        price: PriceKept = _built(PriceKept, record["price"])
+        return price
     if "unstarted" in record:
-        return Unstarted(_attempt_of(record["unstarted"]))
+        return Unstarted(_attempt(record["unstarted"]))
     ended = record["ended"]
     return RunEnded(run_id, ended["at"], ended["ending"], ended["reason"])
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {"seq": attempt.seq, "number": attempt.number, "custom_id": attempt.custom_id, "lane": attempt.lane}
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return str(value)
+    if not is_dataclass(value):
+        return value
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.name not in _LEFT_OUT}
 
 
-def _attempt_of(record: Mapping[str, Any]) -> Attempt:
-    return Attempt(int(record["seq"]), int(record["number"]), record["custom_id"], record["lane"], "", 0)
+def _built(kind: type[Any], record: Mapping[str, Any], **others: Any) -> Any:
+    known = {field.name for field in fields(kind)}
+    return kind(**{name: value for name, value in record.items() if name in known} | others)
+
+
+def _attempt(record: Mapping[str, Any]) -> Attempt:
+    attempt: Attempt = _built(Attempt, record, params="")
+    if type(attempt.seq) is not int or type(attempt.number) is not int:
+        raise TypeError("an attempt without numbers")
+    return attempt
 
 
 def _settled(settlement: Settlement) -> dict[str, Any]:
+    outcome = settlement.outcome
     return {
-        **_attempt(settlement.attempt),
+        "attempt": _plain(settlement.attempt),
+        "decision": _word(settlement.decision),
+        "answer": _plain(outcome if isinstance(outcome, Success) else outcome.answer),
+        "failure": {**_plain(outcome), "answer": None} if isinstance(outcome, Failure) else None,
         "ended_at": settlement.ended_at,
         "not_before": settlement.not_before,
-        "decision": _word(settlement.decision),
-        "bill": list(astuple(settlement.bill)),
-        **_outcome(settlement.outcome),
+        "bill": _plain(settlement.bill),
     }
 
 
 def _settlement(record: Mapping[str, Any]) -> Settlement:
-    decision = _DECISIONS[record["decision"]]
     return Settlement(
-        _attempt_of(record),
-        _outcome_of(record),
-        decision,
+        _attempt(record["attempt"]),
+        _outcome(record),
+        _DECISIONS[record["decision"]],
         str(record["ended_at"]),
         record["not_before"],
-        Bill(*record.get("bill", ())),  # files of the first versions have none
+        _built(Bill, record["bill"]) if record.get("bill") else UNKNOWN,
     )
 
 
@@ -103,28 +125,14 @@ def _word(decision: Decision | None) -> str:
             return "halt"
 
 
-_ANSWER = ("message", "text", "stop_reason", "model", "api_request_id")
-_FAILURE = ("message", "http_status", "api_request_id", "possibly_paid", "body")
-
-
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    answer = outcome if isinstance(outcome, Success) else outcome.answer
-    found: dict[str, Any] = {"answer": None, "failure": None}
-    if answer is not None:
-        found["answer"] = {name: getattr(answer, name) for name in _ANSWER} | {"usage": list(astuple(answer.usage))}
-    if isinstance(outcome, Failure):
-        found["failure"] = {name: getattr(outcome, name) for name in _FAILURE} | {"error_class": outcome.error_class}
-    return found
-
-
-def _outcome_of(record: Mapping[str, Any]) -> Outcome:
+def _outcome(record: Mapping[str, Any]) -> Outcome:
     given, failed = record["answer"], record["failure"]
-    answer = None
+    answer: Success | None = None
     if given is not None:
-        answer = Success(**{name: given[name] for name in _ANSWER}, usage=Usage(*given["usage"]))
-    if failed is None:
-        if answer is None:
-            raise ValueError("neither an answer nor a failure")
-        return answer
-    fields = {name: failed[name] for name in _FAILURE}
-    return Failure(ErrorClass(failed["error_class"]), **fields, answer=answer)
+        answer = _built(Success, given, usage=_built(Usage, given["usage"]))
+    if failed is not None:
+        failure: Failure = _built(Failure, failed, error_class=ErrorClass(failed["error_class"]), answer=answer)
+        return failure
+    if answer is None:
+        raise ValueError("neither an answer nor a failure")
+    return answer

@@ -1,6 +1,6 @@
 """Tables, views, indexes and the migrations that lead to them.
 
-Each migration runs in one transaction of its own and holds single statements only: a script would commit it halfway.
+All migrations that a store needs run in one transaction and hold single statements only: a script would commit it halfway.
 """
 
 from collections.abc import Iterable
@@ -212,39 +212,33 @@ def migrate(db: "Database") -> None:
             db.execute(statement)
         for name, select in _VIEWS.items():
             db.create_view(name, select)
-        db.execute("PRAGMA user_version = 1")
 
     @migrations()
     def m002_second_schema(db: "Database") -> None:
-        for statement in _SECOND:
-            reach(Point.MIGRATING)
-            db.execute(statement)
-        # In the same transaction: an earlier version must never take what is in it for its own.
-        db.execute("PRAGMA user_version = 2")
+        _apply(db, _SECOND)
 
     @migrations()
     def m003_third_schema(db: "Database") -> None:
-        _apply(db, THIRD, 3)
+        _apply(db, THIRD)
         for name, select in SPENDING_VIEWS.items():
             db.create_view(name, select)
 
     @migrations()
     def m004_batches(db: "Database") -> None:
-        _apply(db, BATCHES, 4)
+        _apply(db, BATCHES)
 
     @migrations()
     def m005_fifth_schema(db: "Database") -> None:
         reach(Point.MIGRATING)
         add_to(db)
-        db.execute("PRAGMA user_version = 5")
 
-    migrations.apply(db)
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+    with db.atomic():  # all of them, or none: a crash leaves the store as it was
+        migrations.apply(db)
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION:d}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
 
 
-def _apply(db: "Database", statements: Iterable[str], version: int) -> None:
+def _apply(db: "Database", statements: Iterable[str]) -> None:
     for statement in statements:
         reach(Point.MIGRATING)
         db.execute(statement)
-    db.execute(f"PRAGMA user_version = {version:d}")

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 #: The predicate is that of the reading verbs' questions; without marks the prefix is null, and the order that of `seq`.
 FRESH_INDEX = """CREATE INDEX IF NOT EXISTS requests_fresh ON requests (model_class, prefix, seq)
     WHERE state = 'pending' AND not_before IS NULL AND line IS NOT NULL"""
-#: Empty but for the length of a run with `--dedupe`.
-WAITING_INDEX = """CREATE INDEX IF NOT EXISTS requests_waiting ON requests (answered_by)
-    WHERE state = 'pending' AND answered_by IS NOT NULL"""
+#: Empty where no run had `--dedupe`.
+WAITING_INDEX = """CREATE INDEX IF NOT EXISTS requests_waiting ON requests (answered_by, state)
+    WHERE answered_by IS NOT NULL"""
 
 _ADDED = (
     # the marked beginnings of the request, as hashes, shortest first; NULL: none that a prompt cache could keep
@@ -132,11 +132,25 @@ def pair_up(conn: sqlite3.Connection, *, last_line: int, at: str) -> Paired:
         cursor.execute(_PAIR, bound)
         paired = cursor.rowcount
         cursor.execute("DROP TABLE temp.families")
-        cursor.execute(_COPY_KNOWN)
-        cursor.execute(_SETTLE_KNOWN, {"at": at})
-        if answered := cursor.rowcount:
-            recount(cursor)
+        answered = _share_known(cursor, at)
     return Paired(answered, paired - answered)
+
+
+def share_known(conn: sqlite3.Connection, *, at: str) -> int:
+    """Give what waits for a request that is answered by now its answer; returns how many did. *at*: UTC stamp.
+
+    A settlement does that itself; this is for answers that came another way, in batches or from a rescue file.
+    """
+    with transaction(conn) as cursor:
+        return _share_known(cursor, at)
+
+
+def _share_known(cursor: sqlite3.Cursor, at: str) -> int:
+    cursor.execute(_COPY_KNOWN)
+    count = cursor.execute(_SETTLE_KNOWN, {"at": at}).rowcount
+    if count:
+        recount(cursor)
+    return count
 
 
 def follow(cursor: sqlite3.Cursor, seq: int, number: int, fate: Mapping[str, str | None]) -> "array[int]":

@@ -62,7 +62,7 @@ class VirtualServer:
             await anyio.sleep(reply.delay_s)
             if on_begun is not None and len(reply.chunks) > 1:
                 asyncio.get_running_loop().call_later(self._way_s(), on_begun)
-            await anyio.sleep(reply.gap_s * (len(reply.chunks) - 1))
+            await anyio.sleep(reply.gap_s * max(0, len(reply.chunks) - 1))
             if reply.ending is Ending.HANG:
                 await anyio.sleep_forever()
             sent = 0 if reply.silent else len(reply.body)

@@ -9,6 +9,7 @@ import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,10 +35,10 @@ _LOOK_AGAIN_S = 0.01
 def _live(
     words: tuple[str, ...], folder: str, files: tuple[str, str], env: Mapping[str, str], constants: Mapping[str, Any]
 ) -> None:
-    os.setsid()
+    os.setpgid(0, 0)
     os.chdir(folder)
     for fd, name in enumerate(files, 1):
-        target = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        target = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY, 0o600)
         os.dup2(target, fd)
         os.close(target)
     for name in [name for name in os.environ if name.startswith("ANTHROPIC_")]:
@@ -49,7 +50,10 @@ def _live(
         setattr(importlib.import_module(module), constant, value)
     from batchrunner.cli import main
 
-    main(list(words))
+    try:
+        main(list(words))
+    except KeyboardInterrupt:  # before the command was there to take it
+        sys.exit(130)
 
 
 class Command:
@@ -66,13 +70,17 @@ class Command:
         env: Mapping[str, str] | None = None,
         constants: Mapping[str, Any] | None = None,
         name: str = "said",
+        output: str | None = None,
     ) -> None:
-        """Start it in *folder*; *name* tells its output files from those of others, outside of that directory."""
+        """Start it in *folder*; *name* tells its output files from those of others, outside of that directory.
+
+        *output*: a terminal or a pipe that takes both of its streams instead.
+        """
         out = folder.parent / "out"
         out.mkdir(exist_ok=True)
         self.stdout, self.stderr = out / f"{name}.out", out / f"{name}.err"
         given = {"ANTHROPIC_API_KEY": KEY, **({"ANTHROPIC_BASE_URL": url} if url else {}), **(env or {})}
-        files = (str(self.stdout), str(self.stderr))
+        files = (output or str(self.stdout), output or str(self.stderr))
         self.process = self._context.Process(target=_live, args=(words, str(folder), files, given, constants or {}))
         self.process.start()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from batchrunner.store.files import open_reader
 from faults.endpoint import endpoint
 from faults.invariants import own_answers
-from faults.kills import SLOTS
+from faults.kills import AT_ONCE
 from faults.lives import Place, nursery, place
 
 REQUESTS = 1200
@@ -33,7 +33,7 @@ def take_copies(folder: Path, *, count: int, seed: int) -> Copies:
         while found.vacuumed < count:
             job += 1
             where = place(folder / str(job), [f"Question {i} of job {job}" for i in range(REQUESTS)])
-            life = runs.run(where, served.url, concurrency=SLOTS)
+            life = runs.run(where, served.url, **AT_ONCE)
             served.wait_until(lambda seen, before=served.ends: seen.ends > before)  # type: ignore[misc]
             while found.vacuumed < count and not life.ends_within(chance.uniform(0, _EVERY_S)):
                 _take_both(where, folder / "copy", found)
@@ -41,7 +41,7 @@ def take_copies(folder: Path, *, count: int, seed: int) -> Copies:
         here = Place(folder / "copy" / "jobs.jsonl", folder / "copy-out")
         here.out.mkdir()
         here.job.write_bytes(where.job.read_bytes())
-        assert runs.run(here, served.url, concurrency=SLOTS).finish() == 0, here.stderr.read_text(encoding="utf-8")
+        assert runs.run(here, served.url, **AT_ONCE).finish() == 0, here.stderr.read_text(encoding="utf-8")
         assert _succeeded(here.store) == {f"r{i}" for i in range(REQUESTS)}
     return found
 

@@ -66,37 +66,37 @@ class Disk:
     def __init__(self) -> None:
         self._names: dict[str, _File] = {}  #: As the process sees them.
         self._flushed_names: dict[str, _File] = {}
-        self._changes: list[tuple[str, _File | None]] = []  #: Of names, in order, since their directory was flushed.
+        self._changes: list[dict[str, _File | None]] = []  #: Of names, in order, since their directory was flushed.
 
     def follow(self, record: Record) -> None:
         """Let *record* happen."""
         match record.op:
             case "W" | "T":
                 if record.path not in self._names:
-                    self._name(record.path, _File())
+                    self._name({record.path: _File()})
                 self._names[record.path].waiting.append(record)
             case "S" if record.path in self._names:
                 self._names[record.path].flush()
             case "S":  # a directory: names and nothing else
                 self._flush_names(record.path)
             case "U" if record.path in self._names:
-                self._name(record.path, None)
+                self._name({record.path: None})
             case "R" if record.path in self._names:
                 file = self._names[record.path]
-                self._name(record.path, None)
-                self._name(record.data.decode(), file)
+                self._name({record.path: None, record.data.decode(): file})  # both at once: a rename is never half done
             case _:
                 pass
 
-    def _name(self, path: str, file: _File | None) -> None:
-        self._changes.append((path, file))
-        _rename(self._names, path, file)
+    def _name(self, change: dict[str, _File | None]) -> None:
+        self._changes.append(change)
+        _rename(self._names, change)
 
     def _flush_names(self, directory: str) -> None:
         # Changes of names reach a disk in their order: with the last of a directory all before it.
-        last = max((i for i, (path, _) in enumerate(self._changes) if str(Path(path).parent) == directory), default=-1)
-        for path, file in self._changes[: last + 1]:
-            _rename(self._flushed_names, path, file)
+        theirs = [any(str(Path(path).parent) == directory for path in change) for change in self._changes]
+        last = max((i for i, is_theirs in enumerate(theirs) if is_theirs), default=-1)
+        for change in self._changes[: last + 1]:
+            _rename(self._flushed_names, change)
         del self._changes[: last + 1]
 
     def after_a_cut(self, chance: random.Random) -> dict[str, bytes]:
@@ -106,16 +106,18 @@ class Disk:
         of names the first so many.
         """
         names = dict(self._flushed_names)
-        for path, file in self._changes[: chance.randint(0, len(self._changes))]:
-            _rename(names, path, file)
+        for change in self._changes[: chance.randint(0, len(self._changes))]:
+            _rename(names, change)
         how = chance.choice((_nothing, _the_first, _any_sectors))
         return {path: bytes(how(file, chance)) for path, file in names.items()}
 
 
-def _rename(names: dict[str, _File], path: str, file: _File | None) -> None:
-    names.pop(path, None)
-    if file is not None:
-        names[path] = file
+def _rename(names: dict[str, _File], change: dict[str, _File | None]) -> None:
+    for path, file in change.items():
+        if file is None:
+            names.pop(path, None)
+        else:
+            names[path] = file
 
 
 def _nothing(file: _File, _chance: random.Random) -> bytearray:

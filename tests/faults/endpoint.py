@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchrunner.simulator.ledger import MESSAGES_PATH
+from faults.lives import PYTHONPATH
 
 _LOOK_AGAIN_S = 0.005
 _BLOCK = 1 << 20
@@ -87,7 +88,7 @@ def endpoint(folder: Path, spec: str = "latency=0.01", *, padding: int = 0) -> I
     large = ["faults.large_endpoint", spec, str(ledger), str(padding)]
     process = subprocess.Popen(
         [sys.executable, "-m", *(large if padding else plain)],
-        env=env | {"PYTHONPATH": str(Path(__file__).parent.parent)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=env | {"PYTHONPATH": PYTHONPATH}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         assert process.stdout is not None

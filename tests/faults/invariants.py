@@ -26,6 +26,7 @@ class Verdict:
     acknowledged: int  #: Requests that a run had said were saved.
     paid: int  #: Answers that the endpoint charged for.
     paid_twice: int  #: Of them, beyond the first for the same request.
+    in_vain: int  #: Paid for, and neither kept nor on record as a failure: gone with a run that died.
     listed: int  #: Attempts that `status --possible-duplicates` lists.
     kills: int
 
@@ -62,11 +63,11 @@ def check_invariants(
         bodies = {body_sha256(row["params"].encode()): row["custom_id"] for row in conn.execute(_BODIES)}
         if not alone:
             paid = Counter({body: times for body, times in paid.items() if body in bodies})
-        listed = _paid_in_vain(conn, store, bodies, paid, kills * slots)
+        in_vain, listed = _paid_in_vain(conn, store, bodies, paid, kills * slots)
         _sound(conn)
         _same_in_the_export(conn, job, store)
     _no_key([job.parent, ledger], outputs)
-    return Verdict(len(ids), len(saved), paid.total(), paid.total() - len(paid), listed, kills)
+    return Verdict(len(ids), len(saved), paid.total(), paid.total() - len(paid), in_vain, listed, kills)
 
 
 def _charged(ledger: Path) -> Iterable[dict[str, Any]]:
@@ -113,7 +114,7 @@ def _acknowledged_is_there(conn: sqlite3.Connection, saved: Mapping[str, str]) -
 
 def _paid_in_vain(
     conn: sqlite3.Connection, store: Path, bodies: Mapping[str, str], paid: Counter[str], most: int
-) -> int:
+) -> tuple[int, int]:
     """Check that what was paid for is kept or listed, and that no more was paid for in vain than was in flight."""
     assert len(bodies) == conn.execute("SELECT count(*) FROM inputs").fetchone()[0], "two requests ask the same"
     assert paid.keys() <= bodies.keys(), "I4: something was paid for that is not in the store"
@@ -130,7 +131,7 @@ def _paid_in_vain(
     open_ended = conn.execute("SELECT count(*) FROM attempts WHERE ended_at IS NULL").fetchone()[0]
     assert in_vain <= most, f"I4: {in_vain} answers were paid for in vain, at most {most} were in flight"
     assert open_ended <= most, f"I4: {open_ended} attempts have no end, at most {most} were in flight"
-    return listed.total()
+    return in_vain, listed.total()
 
 
 _BODIES = "SELECT q.custom_id, i.params FROM requests q JOIN inputs i USING (seq)"

@@ -15,6 +15,8 @@ from typing import Any
 from running import KEY, MODEL
 
 TESTS = Path(__file__).parent.parent
+#: This checkout, whatever else is installed.
+PYTHONPATH = f"{TESTS}{os.pathsep}{TESTS.parent}"
 
 
 class Life:
@@ -37,8 +39,9 @@ class Life:
     def kill(self) -> bool:
         """Kill it and all its children with SIGKILL; False: it had come to its end before."""
         if self.code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            for kill in (os.killpg, os.kill):  # in its first instants it has no group of its own yet
+                with contextlib.suppress(ProcessLookupError):
+                    kill(self.pid, signal.SIGKILL)
             assert self.ends_within(30), "a killed process did not end"
         return self.code == -signal.SIGKILL
 
@@ -104,7 +107,7 @@ class Nursery:
 
     def __init__(self, **given: str) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
-        env |= {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": str(TESTS)} | given
+        env |= {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": PYTHONPATH} | given
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.nursery"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -12,8 +12,8 @@ from faults.lives import Life, Place, nursery, place
 SLOTS = 200
 SPEC = "latency=0.02..0.15,500=0.002,529=0.001,reset=0.001,reset_body=0.001,200_truncated=0.001,seed=9"
 _EVERY_S = 2.0
-#: Memory grows at first, whatever is done: buffers, caches, connections.
-WARM_UP_S = 20.0
+#: Memory grows at first, whatever is done: buffers, connections, and the window of sixty seconds that the limits look back on.
+WARM_UP_S = 80.0
 
 
 class Sample(NamedTuple):

@@ -15,6 +15,7 @@ from store_helpers import typed
 
 REQUESTS = 300
 SLOTS = 20
+AT_ONCE: dict[str, Any] = {"concurrency": SLOTS, "rpm": 60_000}
 
 #: Where a run that sends can be killed; each is reached some hundred times in one that is left alone.
 SENDING = (Point.BEFORE_SEND, Point.AFTER_SEND, Point.ANSWERED, Point.IN_TRANSACTION, Point.COMMITTED)
@@ -29,7 +30,7 @@ def tagged(folder: Path, requests: int = REQUESTS) -> Place:
 
 def die_at(runs: Nursery, where: Place, served: Endpoint, wish: str, **options: Any) -> None:
     """Run until the failpoint kills it; a run that is not killed there is an error of the test."""
-    life = runs.run(where, served.url, env={VARIABLE: wish}, **{"concurrency": SLOTS, **options})
+    life = runs.run(where, served.url, env={VARIABLE: wish}, **AT_ONCE | options)
     code = life.finish()
     assert code == -9, f"{wish} was never reached: {where.stderr.read_text(encoding='utf-8')}"
     look(where)
@@ -53,7 +54,7 @@ def killed_at(
     for wish in wishes:
         die_at(runs, where, served, wish, **options)
         kills += 1
-    life = runs.run(where, served.url, **{"concurrency": SLOTS, **options})
+    life = runs.run(where, served.url, **AT_ONCE | options)
     assert life.finish() == 0, where.stderr.read_text(encoding="utf-8")
     served.settle()
     return check_invariants(

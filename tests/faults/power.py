@@ -14,7 +14,7 @@ from pathlib import Path
 
 from faults.disk import Record, cuts, read_log
 from faults.endpoint import endpoint
-from faults.lives import TESTS, Place, place
+from faults.lives import PYTHONPATH, TESTS, Place, place
 from running import KEY, MODEL
 
 REQUESTS = 240
@@ -94,7 +94,7 @@ def watched(where: Place, shim: Path, url: str, *, synchronous: str = "FULL", **
     asked |= {"concurrency": SLOTS, "synchronous": synchronous}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
     below = f"{where.out.parent.resolve()}/"
-    ours = {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": str(TESTS), "LD_PRELOAD": str(shim), "WRITELOG_BELOW": below}
+    ours = {"ANTHROPIC_API_KEY": KEY, "PYTHONPATH": PYTHONPATH, "LD_PRELOAD": str(shim), "WRITELOG_BELOW": below}
     with where.stdout.open("ab") as out, where.stderr.open("ab") as said:
         return subprocess.run(
             [sys.executable, "-m", "faults.saver", json.dumps(asked)],

@@ -1,6 +1,5 @@
 """Other hands on the store and on the job file while a run has them: told at once, nothing lost, nothing overwritten."""
 
-import re
 import signal
 import stat
 import subprocess
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.commands import Command, Yard, until, yard
+from faults.commands import Yard, yard
+from faults.crowds import one_of_twenty
 from faults.invariants import check_invariants
 from running import job_file, rows, simulator_thread
 
@@ -28,20 +28,6 @@ def place(tmp_path: Path) -> Iterator[Yard]:
 # Several runs.
 
 
-def one_of_twenty(place: Yard, url: str) -> Command:
-    """Start 20 runs at once, check that one goes on and the others say whose it is, and return that one."""
-    commands = [place.run(url, slots=2) for _ in range(20)]
-    until(lambda: sum(one.lives for one in commands) == 1, "all but one end")
-    (owner,) = [one for one in commands if one.lives]
-    for one in commands:
-        if one is not owner:
-            assert one.finish() == 5, one.said()
-            assert re.search(
-                rf"in use by process {owner.pid} on \S+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d", one.said()
-            )
-    return owner
-
-
 def test_of_twenty_runs_started_at_once_exactly_one_proceeds(place: Yard, tmp_path: Path) -> None:
     with simulator_thread("latency=0.5", tmp_path / "ledger.jsonl") as (url, _):
         owner = one_of_twenty(place, url)
@@ -52,15 +38,6 @@ def test_of_twenty_runs_started_at_once_exactly_one_proceeds(place: Yard, tmp_pa
             place.folder / "jobs.jsonl", ledger=tmp_path / "ledger.jsonl", saved={}, kills=0, slots=2
         )
     assert verdict.paid_twice == 0
-
-
-@pytest.mark.soak
-def test_two_hundred_times_exactly_one_of_twenty_proceeds(tmp_path: Path) -> None:
-    with simulator_thread("latency=0.5") as (url, _):
-        for n in range(200):
-            with yard(tmp_path / str(n) / "run") as place:
-                job_file(place.folder / "jobs.jsonl", [f"Question {i}" for i in range(REQUESTS)])
-                one_of_twenty(place, url).kill()
 
 
 def test_a_run_that_is_locked_out_says_so_within_a_second(place: Yard) -> None:

@@ -86,13 +86,14 @@ def spoil_an_index(store: Path) -> None:
 
 
 def test_a_finished_job_holds(case: Case) -> None:
-    assert judge(case) == Verdict(requests=3, acknowledged=3, paid=2, paid_twice=0, listed=0, kills=1)
+    assert judge(case) == Verdict(requests=3, acknowledged=3, paid=2, paid_twice=0, in_vain=0, listed=0, kills=1)
 
 
 def test_what_was_paid_for_again_and_listed_holds(case: Case) -> None:
     charge(case, 1)
     leave_open(case)
-    assert judge(case).paid_twice == 1
+    verdict = judge(case)
+    assert (verdict.paid_twice, verdict.in_vain, verdict.listed) == (1, 1, 1)
 
 
 BROKEN: dict[str, tuple[str, Callable[[Case], object]]] = {

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,11 +36,18 @@ def test_a_kill_while_it_sends_loses_nothing(point: Point, tmp_path: Path, runs:
     assert verdict.paid >= REQUESTS
 
 
+def test_without_waiting_for_the_disk_a_kill_still_loses_nothing(
+    tmp_path: Path, runs: Nursery, served: Endpoint
+) -> None:
+    wishes = [f"{Point.COMMITTED}:9", f"{Point.ANSWERED}:40"]
+    assert killed_at(tmp_path, runs, served, wishes, durability="fast").paid >= REQUESTS
+
+
 def test_a_kill_on_the_way_to_sending_leaves_nothing_that_stops_the_next_run(
     tmp_path: Path, runs: Nursery, served: Endpoint
 ) -> None:
     verdict = killed_at(tmp_path, runs, served, [f"{point}:1" for point in STARTING])
-    assert (verdict.paid, verdict.paid_twice, verdict.listed) == (REQUESTS, 0, 0)
+    assert (verdict.paid, verdict.in_vain, verdict.listed) == (REQUESTS, 0, 0)
 
 
 def test_a_kill_between_two_chunks_of_an_import_leaves_no_row_twice(
@@ -83,9 +92,11 @@ def test_a_killed_export_is_there_as_a_whole_or_not_at_all(
         patched.setenv(VARIABLE, f"{point}:1")
         assert RunningCommand(*words, cwd=where.job.parent).finish().code == -9
     assert target.exists() is (point is Point.RENAMED)
+    assert any(path.suffix == ".part" for path in where.job.parent.iterdir()) is (point is Point.EXPORTED)
     whole = target.read_bytes() if target.exists() else None
     assert RunningCommand(*words, "-f", cwd=where.job.parent).finish().code == 0
     assert whole in {None, target.read_bytes()}
+    assert not any(path.suffix == ".part" for path in where.job.parent.iterdir())
 
 
 def test_what_is_left_of_a_new_store_that_was_never_named_is_not_in_the_way(
@@ -100,3 +111,14 @@ def test_what_is_left_of_a_new_store_that_was_never_named_is_not_in_the_way(
     os.truncate(draft, 100)  # and be it damaged
     assert killed_at(tmp_path, runs, served, [], where).paid == 1
     assert not draft.exists()
+
+
+@pytest.mark.parametrize(
+    "wish", ["", "nowhere:1", "locked", "locked:", "locked:x", "locked:0", "locked:1:x", "locked:-1"]
+)
+def test_what_asks_for_no_failpoint_kills_nobody(wish: str) -> None:
+    program = (
+        "from batchrunner.failpoints import Point, reach\nfor _ in range(3):\n    [reach(point) for point in Point]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {VARIABLE: wish}, check=False)
+    assert done.returncode == 0

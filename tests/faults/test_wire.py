@@ -103,7 +103,7 @@ async def test_a_tenth_of_the_calls_goes_wrong_and_nothing_is_lost(
     job = job_file(tmp_path / "run" / "jobs.jsonl", lines)
     ledger, said = tmp_path / "ledger.jsonl", StringIO()
     settings = RunSettings(
-        limits=Limits(concurrency=SLOTS), rules=RULES, timeout_s=0.4 if E.TIMEOUT is row.plain else 30.0
+        limits=Limits(concurrency=SLOTS), rules=RULES, timeout_s=1.5 if E.TIMEOUT is row.plain else 30.0
     )
     with Ledger(ledger) as kept:
         async with serve(Simulator(parse_spec("latency=0.005"), kept)) as url, way_to(route, url) as endpoint:
