@@ -100,7 +100,7 @@ def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, last)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @click.option(
