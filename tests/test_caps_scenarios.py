@@ -9,7 +9,7 @@ from batchrunner.policy.caps import Caps, parse_duration, parse_usd
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
 from caps import capped_run
-from running import command, job_file, rows
+from running import command, job_file, rows, simulator_thread
 from virtual import numbered, virtual_run
 
 RATE = Limits(Rate(600, 60.0))
@@ -69,6 +69,21 @@ def test_what_earlier_runs_have_spent_counts_and_a_higher_cap_goes_on(tmp_path: 
     higher = command("resume", "jobs.jsonl", "--max-cost", "none", cwd=tmp_path, key=None)
     assert higher.code == Exit.OK, higher.stderr
     assert rows(tmp_path / "jobs.db", "SELECT succeeded, requests FROM job")[0] == (60, 60)
+
+
+def test_answers_that_do_not_say_what_they_took_count_as_what_was_held_and_do_so_in_the_next_run(
+    tmp_path: Path,
+) -> None:
+    job_file(tmp_path / "jobs.jsonl", [f"Question {n}" for n in range(60)])
+    flags = ("--model", "claude-haiku-4-5", "--max-tokens", "1000", "-j", "2", "--max-cost", "0.05")
+    with simulator_thread("200_no_usage=1") as (url, _):
+        first = command("run", "jobs.jsonl", *flags, "--base-url", url, cwd=tmp_path)
+        done = rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0]
+        again = command("resume", "jobs.jsonl", "--base-url", url, cwd=tmp_path)
+    assert (first.code, again.code) == (Exit.LIMIT, Exit.LIMIT), first.stderr + again.stderr
+    assert 8 <= done <= 10
+    assert rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0] == done
+    assert "answers that do not say what they took" in first.stderr
 
 
 def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from batchrunner.policy.projection import Drawn, Pace, Rest
 _LENGTHS = 2000
 
 _DRAWN = """SELECT length(i.params),
-        CASE WHEN sum(a.cost_usd IS NULL AND a.possible_usd IS NULL) = 0
+        CASE WHEN sum(a.cost_usd IS NULL AND (a.possible_usd IS NULL OR a.output_tokens IS NOT NULL)) = 0
              THEN total(coalesce(a.cost_usd, a.possible_usd)) END,
         total(a.input_tokens) + total(a.cache_write_tokens), total(a.output_tokens),
         max(0.0, max((julianday(a.ended_at) - julianday(a.started_at)) * 86400)),

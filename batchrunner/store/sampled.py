@@ -7,7 +7,7 @@ from batchrunner.prices import requested_model
 from batchrunner.prices.sizing import JobSize
 
 _FINAL = """SELECT length(i.params), total(coalesce(a.cost_usd, a.possible_usd)),
-        sum(a.cost_usd IS NULL AND a.possible_usd IS NULL),
+        sum(a.cost_usd IS NULL AND (a.possible_usd IS NULL OR a.output_tokens IS NOT NULL)),
         total(a.input_tokens) + total(a.cache_write_tokens), total(a.output_tokens),
         max(0.0, max((julianday(a.ended_at) - julianday(a.started_at)) * 86400)),
         q.state = 'failed', q.error_class IS 'truncated', q.model_class
