@@ -94,7 +94,7 @@ def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:
     assert rows(tmp_path / "jobs.db", "SELECT count(*) FROM attempts")[0][0] == 0
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "five", "nan", "1e99", ""])
+@pytest.mark.parametrize("text", ["0", "-3", "five", "nan", "1e99", "", "1,50", "12,5", "1,2345", "1_0,00", ",5"])
 def test_an_amount_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--max-cost"):
         parse_usd("--max-cost", text)
