@@ -220,7 +220,11 @@ def _cost(report: Report) -> str:
         )
     if counts.saved_usd:
         parts.append(f"{usd(counts.saved_usd)} saved by caching and batches")
-    if totals.pending and final and priced:
+    found = report.projection
+    if found is not None and found.rest + found.identical == totals.pending:  # it knows better
+        if found.cost_usd is not None:
+            parts.append(f"about {usd(found.cost_usd.likely)} for the {totals.pending:,} pending")
+    elif totals.pending and final and priced:
         parts.append(f"about {usd(counts.cost_usd / final * totals.pending)} for the {totals.pending:,} pending")
     simulated = " (simulated: nothing was paid)" if report.simulated else ""
     return f"cost{simulated}: {'; '.join(parts)}"

@@ -67,12 +67,16 @@ class Tariff:
         self._tags[model, endpoint, day] = tag
         return tag
 
-    def most(self, attempt: Attempt, at: str) -> Bill:
-        """Return what *attempt*, sent at the UTC stamp *at*, costs at most: all of `max_tokens`, and a generous prompt."""
+    def most(self, attempt: Attempt, at: str, *, batch: bool = False) -> Bill:
+        """Return what *attempt*, sent at the UTC stamp *at*, costs at most: all of `max_tokens`, and a generous prompt.
+
+        *batch*: as a row of a batch.
+        """
         tag = self.tag(requested_model(attempt.params), attempt.endpoint, at[:10])
         if tag.price is None:
             return Bill(tag.number, tag.model)
-        return Bill(tag.number, tag.model, possible_usd=_most_of(attempt, tag.price))
+        most = _most_of(attempt, tag.price)
+        return Bill(tag.number, tag.model, possible_usd=most * tag.price.batch if batch else most)
 
     def bill(self, attempt: Attempt, outcome: Outcome, at: str) -> Bill:
         """Return what *attempt* cost, now that it is over at the UTC stamp *at*."""
