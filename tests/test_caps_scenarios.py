@@ -28,6 +28,14 @@ def test_a_run_ends_within_its_time_with_every_answer_collected() -> None:
     assert figures.sent > 1000
 
 
+def test_where_reading_the_job_takes_all_the_time_nothing_is_sent(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", [f"Question {n}" for n in range(60)])
+    flags = ("--model", "claude-haiku-4-5", "--simulate-with", "latency=0", "--max-duration", "0.001")
+    done = command("run", "jobs.jsonl", *flags, cwd=tmp_path, key=None)
+    assert (done.code, "--max-duration" in done.stderr) == (Exit.LIMIT, True), done.stderr
+    assert rows(tmp_path / "jobs.db", "SELECT count(*) FROM attempts")[0][0] == 0
+
+
 def test_a_run_that_is_done_in_time_is_finished_however_late_its_last_answers_are() -> None:
     settings = RunSettings(limits=RATE, caps=Caps(max_duration_s=12.0))
     figures = virtual_run(numbered(60), "latency=5..7,rpm=600", settings)
