@@ -298,3 +298,16 @@ def test_another_run_need_not_go_on_with_it(tmp_path: Path) -> None:
         "SELECT json_extract(settings, '$.dedupe'), json_extract(settings, '$.prime') FROM runs ORDER BY id",
     )
     assert kept == [(1, 0), (0, 0)]
+
+
+def test_show_says_whose_answer_a_copy_is_and_what_it_says(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["Twice the same"] * 2)
+    command("run", path.name, "--model", MODEL, "--dedupe", "--simulate", cwd=tmp_path, key=None)
+    (first, second) = (
+        name for (name,) in stored(path.with_suffix(".db"), "SELECT custom_id FROM requests ORDER BY seq")
+    )
+    shown = typed("show", path, second).stdout
+    assert f"identical  to {first}, which is sent in its place" in shown
+    assert "answer   accepted; end_turn" in shown
+    assert report("show", path, second)["deduplicated_of"] == first
+    assert "identical" not in typed("show", path, first).stdout
