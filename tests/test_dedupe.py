@@ -124,6 +124,17 @@ def test_what_was_answered_before_is_not_sent_again_for_a_new_twin(tmp_path: Pat
         assert pair_up(conn, last_line=ALL, at=AT) == Paired(0, 0)
 
 
+def test_a_copy_names_the_request_that_was_answered_even_if_its_line_is_gone(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "s.db") as conn:
+        take_in(conn, TWINS[:3])
+        pair_up(conn, last_line=ALL, at=AT)
+        settle(conn, "a")
+        take_in(conn, TWINS[1:])  # without a; of its answer c has a copy
+        assert pair_up(conn, last_line=ALL, at=AT) == Paired(1, 0)
+        named = rows(conn, "SELECT custom_id, deduplicated_of FROM results_flat WHERE deduplicated_of IS NOT NULL")
+        assert named == [("c", "a"), ("d", "a")]
+
+
 def test_an_answer_that_came_another_way_is_shared_in_the_end(tmp_path: Path) -> None:
     with opened_store(tmp_path / "s.db") as conn:
         take_in(conn, TWINS)

@@ -28,7 +28,7 @@ _REST_CHOSEN = """SELECT q.model_class, count(*) FROM temp.chosen c CROSS JOIN r
 _REST_ONCE = f"""SELECT model_class, count(*) FROM (
         SELECT model_class, sum(state = 'pending') AS pending, total(state = 'succeeded') AS answered
         FROM (SELECT model_class, state, {SENT} AS sent FROM requests q
-              WHERE line IS NOT NULL AND line <= ? AND state <> 'failed')
+              WHERE state <> 'failed' AND (line <= ? OR line IS NULL AND state = 'succeeded'))
         GROUP BY sent)
     WHERE NOT answered AND pending GROUP BY model_class"""  # noqa: S608 - a fixed text
 _LENGTH = "SELECT length(params) FROM inputs WHERE seq = ?"

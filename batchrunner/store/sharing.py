@@ -64,11 +64,13 @@ def add_to(db: "Database") -> None:
 #: Identical is what would be sent: the parameters of the line with whatever `retry --set` has laid over them.
 SENT = """params_hash || coalesce((SELECT group_concat(patch, char(10)) FROM
     (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)), '')"""
+# An answer is as good where its line is gone; a copy is copied only where its original has another answer by now.
 _FAMILIES = f"""CREATE TEMP TABLE families AS
     SELECT {SENT} AS sent,
-           min(CASE WHEN q.state = 'succeeded' THEN q.seq END) AS answered,
+           coalesce(min(CASE WHEN q.state = 'succeeded' AND q.answered_by IS NULL THEN q.seq END),
+                    min(CASE WHEN q.state = 'succeeded' THEN q.seq END)) AS answered,
            min(CASE WHEN q.state = 'pending' THEN q.seq END) AS first
-    FROM requests q WHERE q.line IS NOT NULL AND q.line <= :last_line AND q.state <> 'failed'
+    FROM requests q WHERE q.state <> 'failed' AND (q.line <= :last_line OR q.line IS NULL AND q.state = 'succeeded')
     GROUP BY sent HAVING count(*) > 1 AND first IS NOT NULL"""  # noqa: S608 - fixed texts
 _PAIR = f"""UPDATE requests AS q SET answered_by = coalesce(f.answered, f.first), not_before = NULL
     FROM temp.families f
