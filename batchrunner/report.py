@@ -209,17 +209,17 @@ def _cost(report: Report) -> str:
     priced = counts.cost_usd > 0 or not counts.unpriced
     parts = [usd(counts.cost_usd) if priced else "not known"]
     if unpriced := counts.unpriced - counts.unsaid:
-        parts.append(f"no price is known for {unpriced:,} answers")
+        parts.append(f"no price is known for {_answers(unpriced)}")
     if counts.unsaid:
-        parts.append(
-            f"at most {usd(counts.unsaid_usd)} more for {counts.unsaid:,} answers that do not say what they took"
-        )
+        parts.append(f"at most {usd(counts.unsaid_usd)} more for {_answers(counts.unsaid)} without figures of use")
     if counts.possibly_billed:
         parts.append(
             f"at most {usd(counts.possible_usd)} more for {counts.possibly_billed:,} calls that may have been billed"
         )
-    if counts.saved_usd:
+    if counts.saved_usd > 0:
         parts.append(f"{usd(counts.saved_usd)} saved by caching and batches")
+    elif counts.saved_usd < 0:
+        parts.append(f"{usd(-counts.saved_usd)} lost by caching: more was written than read paid back")
     found = report.projection
     if found is not None and found.rest + found.identical == totals.pending:  # it knows better
         if found.cost_usd is not None:
@@ -228,6 +228,10 @@ def _cost(report: Report) -> str:
         parts.append(f"about {usd(counts.cost_usd / final * totals.pending)} for the {totals.pending:,} pending")
     simulated = " (simulated: nothing was paid)" if report.simulated else ""
     return f"cost{simulated}: {'; '.join(parts)}"
+
+
+def _answers(number: int) -> str:
+    return f"{number:,} answer{'' if number == 1 else 's'}"
 
 
 def _next(report: Report, name: str) -> list[str]:

@@ -92,7 +92,7 @@ def test_answers_that_do_not_say_what_they_took_count_as_what_was_held_and_do_so
     assert (first.code, again.code) == (Exit.LIMIT, Exit.LIMIT), first.stderr + again.stderr
     assert 8 <= done <= 10
     assert rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0] == done
-    assert "answers that do not say what they took" in first.stderr
+    assert "answers without figures of use" in first.stderr
 
 
 def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:

@@ -331,3 +331,23 @@ def test_an_unapplied_bill_is_unknown() -> None:
 )
 def test_amounts_are_shown_with_at_least_two_figures(amount: float, text: str) -> None:
     assert usd(amount) == text
+
+
+def test_answers_that_do_not_say_what_they_took_are_told_beside_those_without_a_price(store: StoreMaker) -> None:
+    store.take_in(requests(3))
+    store.begin()
+    billed = Billed(store)
+    billed.settle(1, said(Usage(1000, 100)))
+    billed.settle(2, said(Usage(12, 0, is_told=False)))
+    billed.settle(3, failure(ErrorClass.TIMEOUT, possibly_paid=True))
+    most = tariff().most(attempt(), AT).possible_usd
+    assert most is not None
+    shown = typed("spend", store.path).stdout
+    assert "and 1 answer whose cost is not known" in shown
+    assert f"possibly   at most {usd(most)} more: 1 attempt" in shown
+    assert f"unsaid     at most {usd(most)} more" in shown
+    found = report("spend", store.path)
+    assert (found["unsaid_usd"], found["possibly_billed_usd"]) == pytest.approx((most, most))
+    assert found["known_usd"] == pytest.approx(0.0015)
+    written = typed("export", store.path, "--ledger")
+    assert f"1 answer without a known cost (at most {usd(most)})" in written.stderr

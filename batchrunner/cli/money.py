@@ -16,7 +16,7 @@ class Bottom:
 
     settled: Account  #: Sums of all but what is in flight.
     in_flight: Account
-    unsaid: Account  #: Of the settled, answers that do not say what they took; they cost `possible_usd` at most.
+    unsaid: Account  #: Of the settled, where answers do not say what they took; those cost `possible_usd` at most.
     projected_usd: (
         float | None
     )  #: All that is known, and as much for each pending request as for a final one; None: no telling.
@@ -44,7 +44,6 @@ class Bottom:
             "possibly_billed_attempts": self.settled.possibly_billed,
             "possibly_billed_usd": self.settled.possible_usd - self.unsaid.possible_usd,
             "possibly_billed_unpriced": self.settled.possible_unpriced,
-            "unsaid_answers": self.unsaid.unpriced,
             "unsaid_usd": self.unsaid.possible_usd,
             "in_flight_attempts": self.in_flight.attempts,
             "in_flight_usd": self.in_flight.possible_usd,
@@ -61,8 +60,7 @@ class Bottom:
             at_most = _at_most(self.settled, self.unsaid.possible_usd)
             yield "possibly", f"{at_most}: {attempts} may have been billed without an answer"
         if self.unsaid.unpriced:
-            told = f"{many(self.unsaid.unpriced, 'answer')} without figures of what they took"
-            yield "unsaid", f"at most {usd(self.unsaid.possible_usd)} more: {told}"
+            yield "unsaid", f"at most {usd(self.unsaid.possible_usd)} more: answers that do not say what they took"
         if self.in_flight.attempts:
             yield "in flight", f"{_at_most(self.in_flight)}: {many(self.in_flight.attempts, 'attempt')}"
         if self.projected_usd is not None:
