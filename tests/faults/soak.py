@@ -203,7 +203,7 @@ def _flips(folder: Path, count: int) -> tuple[str, str]:
         came = flips.flips(folder, count=count, seed=107)
     ran = f"{count:,} stores with one flipped bit, {len(flips.VERBS)} commands on each"
     words = f"{came['worked']:,} worked, {came['named'] + came['refused']:,} named what is wrong"
-    return ran, f"{words}; none ended in a traceback or wrote to a store it had refused"
+    return ran, f"{words}; none ended in a traceback, and none that reads has written"
 
 
 PARTS = {
