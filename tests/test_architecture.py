@@ -152,7 +152,16 @@ def test_no_room_grows_unnoticed(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [["--help"], ["status", "--help"], ["completion", "--help"], ["status"], ["errors"], ["export"], ["runs"]],
+    [
+        ["--help"],
+        ["status", "--help"],
+        ["completion", "--help"],
+        ["status"],
+        ["errors"],
+        ["export"],
+        ["runs"],
+        ["spend"],
+    ],
     ids=" ".join,
 )
 def test_reading_verbs_load_nothing_heavy(verb: list[str], tmp_path: Path) -> None:

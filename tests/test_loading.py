@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,3 +256,71 @@ def test_an_import_that_was_killed_is_done_again_although_the_file_is_the_same(
     conn.execute("UPDATE job SET import_completed_at = NULL")
     assert load_it(conn, source) == Imported(requests=3, new=3)
     assert take_in(conn, []) == Imported(removed=3)
+
+
+# A job file in other hands meanwhile.
+
+
+def when_half_is_read(act: Callable[[], object]) -> Watcher:
+    """Return a watcher that acts once, after the first chunk."""
+    acts = iter([act])
+
+    def progress(done: int, total: int) -> None:
+        assert done < total or not list(acts), "nothing was left to read"
+        for one in acts:
+            one()
+
+    return Watcher(progress)
+
+
+def long_lines(source: Source) -> bytes:
+    put(source, *({"id": f"r{n}", "prompt": f"{n} " + "x" * 10_000} for n in range(100)))
+    return source.path.read_bytes()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first import", "later import"])
+@pytest.mark.parametrize("change", ["appended", "cut short", "written anew"])
+def test_a_job_file_that_is_written_to_while_it_is_read_is_refused(
+    conn: sqlite3.Connection, source: Source, monkeypatch: pytest.MonkeyPatch, change: str, again: bool
+) -> None:
+    """Half a file would be taken for the whole, and paid for."""
+    monkeypatch.setattr(loading, "CHUNK", 1)
+    if again:
+        load_it(conn, source)
+        answer_first(conn)
+    whole = long_lines(source)
+    before = dump(conn, *TABLES)
+
+    def act() -> None:
+        with source.path.open("r+b") as file:
+            if change == "appended":
+                file.seek(0, os.SEEK_END)
+                file.write(b'{"id": "late", "prompt": "Hi"}\n')
+            elif change == "cut short":
+                file.truncate(whole.index(b"\n", len(whole) // 2) + 1)
+            else:
+                file.write(whole.replace(b"x", b"y"))
+
+    with pytest.raises(InputError, match=r"jobs\.jsonl was written to while it was read. Nothing was sent"):
+        load_it(conn, source, watcher=when_half_is_read(act))
+    assert dump(conn, *TABLES) == before
+    assert load_it(conn, source, on_change="keep") is not None, "and now it is complete"
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_a_job_file_that_vanishes_while_it_is_read_was_read_whole(
+    conn: sqlite3.Connection, source: Source, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    monkeypatch.setattr(loading, "CHUNK", 1)
+    long_lines(source)
+
+    def act() -> None:
+        if replaced:
+            other = source.path.with_name("other")
+            other.write_text('{"id": "other", "prompt": "Hi"}\n')
+            other.replace(source.path)
+        else:
+            source.path.unlink()
+
+    assert load_it(conn, source, watcher=when_half_is_read(act)) == Imported(requests=100, new=100)
+    assert rows(conn, "SELECT count(*), count(DISTINCT params) FROM inputs") == [(100, 100)]

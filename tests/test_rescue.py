@@ -33,7 +33,7 @@ from builders import (
     take_in,
     write,
 )
-from store_helpers import typed
+from store_helpers import report, typed
 
 TABLES = ("attempts", "requests", "results", "job", "lane_totals", "failure_groups", "runs")
 
@@ -346,3 +346,21 @@ def test_recover_makes_no_store(store: Path) -> None:
     with pytest.raises(UsageError, match="no store"):
         typed("recover", store)
     assert not store.exists()
+
+
+def test_status_names_what_waits_to_be_taken_in(store: Path) -> None:
+    with opened_store(store) as conn:
+        take_in(conn, numbered(2))
+        write(conn, Started(attempt(1), run_on(conn), AT))
+        path = kept_file(conn, store, Settled(SETTLED[0]))
+    assert f"{path}: answers that a run could not write; the next one takes them in" in typed("status", store).stdout
+    assert report("status", store)["rescue_files"] == [str(path)]
+    typed("recover", store)
+    assert "rescue" not in typed("status", store).stdout
+
+
+def test_looking_for_rescue_files_makes_no_directory(store: Path, tmp_path: Path) -> None:
+    with opened_store(store) as conn:
+        take_in(conn, numbered(1))
+        assert list(adopt_found(conn, store)) == []
+    assert not (tmp_path / "state").exists()

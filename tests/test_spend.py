@@ -261,6 +261,11 @@ def test_costs_that_are_not_known_are_said_to_be(store: StoreMaker) -> None:
     assert report("status", store.path)["tokens"]["cost_usd"] is None
 
 
+def test_before_the_first_run_the_estimate_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"check .*jobs\.jsonl --estimate` says what it will cost"):
+        typed("spend", tmp_path / "jobs.jsonl")
+
+
 def test_nothing_spent_is_no_error(store: StoreMaker) -> None:
     store.take_in(requests(2))
     assert report("spend", store.path)["known_usd"] == 0

@@ -51,7 +51,9 @@ def test_reading_verbs_take_an_old_store_as_it_is(old_store: tuple[int, Path]) -
     assert report("show", store, "r3")["attempts"][0]["error_class"] == "server"
     assert [run["id"] for run in report("runs", store)["runs"]] == [1]
     assert report("runs", store)["runs"][0]["changes"] == []
-    for verb in ("status", "errors", "runs", "show"):
+    assert report("spend", store)["known_usd"] is None
+    assert report("spend", store)["unpriced_answers"] == 3
+    for verb in ("status", "errors", "runs", "show", "spend"):
         assert typed(verb, store, *(["r5"] if verb == "show" else [])).exit_code == Exit.OK
     assert typed("export", store, "-o", store.with_name("out.csv")).exit_code == Exit.OK
     assert version_of(store) == version

@@ -1,11 +1,10 @@
 """Options of the way that requests go: live, or by batches."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+from batchrunner.cli.sections import together
+
+_HEADING = "Live, or by batches"
 
 _ROUTE = click.option(
     "--route",
@@ -44,15 +43,7 @@ _OTHERS = (
 )
 
 
-def routing(function: F) -> F:
-    """Give *function* the options of the way."""
-    for option in reversed((_ROUTE, *_OTHERS)):
-        function = option(function)
-    return function
-
-
-def move_routing(function: F) -> F:
-    """Give *function* them but for `--route`: it names its way itself."""
-    for option in reversed(_OTHERS):
-        function = option(function)
-    return function
+#: All of it.
+routing = together(_ROUTE, *_OTHERS, heading=_HEADING)
+#: The same for a verb that names the way itself.
+move_routing = together(*_OTHERS, heading=_HEADING)

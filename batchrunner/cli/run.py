@@ -100,7 +100,7 @@ def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
     return _run(db or jobfile, {"store": store, "put_back": selection}, given, last)
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @options.jobfile
 @options.db
 @click.option(
@@ -108,6 +108,7 @@ def retry(jobfile: Path, db: Path | None, **given: Any) -> int:
 )
 @capping
 @move_routing
+@sharing
 @options.running_again
 def move(jobfile: Path, db: Path | None, **given: Any) -> int:
     """Send what is pending by the other way, and pay for nothing twice.

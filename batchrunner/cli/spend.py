@@ -13,6 +13,7 @@ from batchrunner.cli import options
 from batchrunner.cli.money import Bottom
 from batchrunner.cli.names import find_store
 from batchrunner.cli.showing import as_json_option, fitting, reader_may_leave, say
+from batchrunner.errors import UsageError
 from batchrunner.screen import count, short, table, usd, visible
 from batchrunner.store.accounts import Account, KeptPrice, grouped
 from batchrunner.store.found import Job
@@ -49,7 +50,13 @@ def spend(jobfile: Path, db: Path | None, *, as_json: bool) -> None:
               batchrunner spend jobs.jsonl --json | jq .known_usd
     """
     now = datetime.now(UTC)
-    with Reader(find_store(jobfile, db)) as reader:
+    store = find_store(jobfile, db)
+    if not store.exists():
+        raise UsageError(
+            f"There is no store {store} yet, so nothing was spent; `batchrunner check {jobfile} --estimate` says what it "
+            "will cost."
+        )
+    with Reader(store) as reader:
         found, prices, job = reader.accounts(now), reader.prices(), reader.job()
         bottom = Bottom.of(found, reader.progress())
     if as_json:

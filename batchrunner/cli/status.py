@@ -22,6 +22,7 @@ from batchrunner.screen import count, duration, short, visible
 from batchrunner.store.found import PossibleDuplicate, Run
 from batchrunner.store.owner import owner_lives
 from batchrunner.store.read import Reader
+from batchrunner.store.rescue import rescue_files
 
 #: Labels of the screen are this wide.
 _LABEL = 11
@@ -102,7 +103,8 @@ def _look(store: Path, jobfile: Path, db: Path | None, *, as_json: bool) -> tupl
 
 
 def _report(survey: Survey, commands: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    return survey.as_json() | {"next": [command for command, _ in commands]}
+    rescued = [str(path) for path in rescue_files(survey.store)]
+    return survey.as_json() | {"rescue_files": rescued, "next": [command for command, _ in commands]}
 
 
 def status_lines(survey: Survey, commands: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -117,6 +119,8 @@ def status_lines(survey: Survey, commands: Sequence[tuple[str, str]]) -> Iterato
 
 def _facts(survey: Survey) -> Iterator[str]:
     yield fitting(_labelled("store", str(survey.store)))
+    for path in rescue_files(survey.store):
+        yield _labelled("rescued", f"{path}: answers that a run could not write; the next one takes them in")
     if survey.job is None:
         yield _labelled("input", "not taken in completely yet, so nothing was sent")
     else:

@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -76,10 +77,12 @@ class Source:
     def blocks(self) -> Iterator[bytes]:
         """Yield the bytes as they are, the first block with at least four bytes if there are four.
 
-        InputError if there is no such file, if it is no regular file, or if it cannot be read.
+        InputError if there is no such file, if it is no regular file, if it cannot be read, or if it was written to
+        meanwhile.
         """
         digest = hashlib.sha256()
         with self._open() as stream:
+            before = self._status(stream)
             block = start = self._read(stream)
             while block and len(start) < 4:
                 block = self._read(stream)
@@ -89,6 +92,11 @@ class Source:
                 digest.update(block)
                 yield block
                 block = self._read(stream)
+            if self._status(stream) != before:
+                raise InputError(
+                    f"{self.name} was written to while it was read. Nothing was sent; wait until it is complete, then run "
+                    "the same command again."
+                )
         self._fingerprint = Fingerprint(self.bytes_read, digest.hexdigest())
 
     def _open(self) -> AbstractContextManager[BinaryStream]:
@@ -107,6 +115,13 @@ class Source:
             raise InputError(f"{self.name}: no such file; check the path.") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             raise InputError(f"{self.name} cannot be opened: {_reason(error)}.") from error
+
+    def _status(self, stream: BinaryStream) -> tuple[int, int] | None:
+        """Return what a write to the file changes; None for a stream of the caller's."""
+        if not isinstance(self._origin, str | os.PathLike) or not isinstance(stream, io.FileIO):
+            return None
+        status = os.fstat(stream.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def _read(self, stream: BinaryStream) -> bytes:
         try:

@@ -59,13 +59,13 @@ def parse_routing(given: Mapping[str, Any], last: Mapping[str, Any] = MappingPro
     if name is not None and name not in list(Route):
         raise UsageError(f"route must be live or batches, not {name!r}.")
     standard = Routing()
-    size = _number("batch_size", given.get("batch_size") or last.get("batch_size"), standard.rows, MOST_ROWS)
+    size = given.get("batch_size") if given.get("batch_size") is not None else last.get("batch_size")
     poll_s = given.get("poll_s")
     if poll_s is not None and (type(poll_s) not in {int, float} or not _SHORTEST_POLL_S <= poll_s < math.inf):
         raise UsageError(f"poll_s must be a number of seconds from {_SHORTEST_POLL_S:g}, not {poll_s!r}.")
     return Routing(
         route=None if name is None else Route(name),
-        rows=size,
+        rows=_number("batch_size", size, standard.rows, MOST_ROWS),
         queue=_number("batch_queue", given.get("batch_queue"), standard.queue, _MOST_QUEUED),
         poll_s=poll_s,
         submit_only=bool(given.get("submit_only")),

@@ -10,14 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchrunner.batch import MOST_BYTES
 from batchrunner.endpoint import Endpoint
 from batchrunner.errors import InputError
 from batchrunner.jobfile import LineError
 from batchrunner.loading import Source
 from batchrunner.model import Request
+from batchrunner.policy.batching import why_not
 from batchrunner.preflight.against_model import AgainstModel, estimated_tokens
 from batchrunner.preflight.credentials import Kind, check_credential, find_credential, named_credential
-from batchrunner.preflight.findings import Fault, Findings, Severity, error
+from batchrunner.preflight.findings import Fault, Findings, Severity, error, note
 from batchrunner.preflight.ids import Ids
 from batchrunner.preflight.parameters import check_parameters
 from batchrunner.preflight.repetition import Repetition
@@ -37,6 +39,8 @@ from batchrunner.prices.sizing import JobSize
 #: Bad lines shown; all are counted.
 SHOWN = 20
 _MODELS_SHOWN = 50
+#: Bytes of a row of a batch: a little less than a whole batch.
+_LARGEST_ROW = MOST_BYTES >> 1
 #: Requests that are drawn, for counting their tokens.
 SAMPLE = 24
 
@@ -68,6 +72,7 @@ class Examination:
     input_tokens: int = 0  #: Estimated.
     max_output_tokens: int = 0  #: The sum of all max_tokens.
     largest_line: int = 0  #: Bytes of the largest request.
+    unfit: int = 0  #: Requests that cannot go by batches.
     first: str | None = None  #: Parameters of the first request, as JSON text.
     models: Counter[str] = field(default_factory=Counter)
     size: JobSize = field(default_factory=JobSize)
@@ -94,6 +99,7 @@ class Examination:
             "largest_request_bytes": self.largest_line,
             "input_tokens_estimate": self.input_tokens,
             "max_output_tokens": self.max_output_tokens,
+            "unfit_for_batches": self.unfit,
             "models": dict(self.models.most_common(_MODELS_SHOWN)),
             "findings": [finding.as_json() for finding in self.findings],
             "findings_left_out": self.findings.left_out,
@@ -204,6 +210,11 @@ def _look_at(found: Examination, request: Request, params: dict[str, Any], again
     tokens = estimated_tokens(size, params["messages"])
     for fault in (*check_parameters(params), *against.faults(params, tokens)):
         found.findings.add(fault, request.line)
+    if (why := why_not(request.params, request.max_tokens, _LARGEST_ROW)) is not None:
+        found.unfit += 1
+        found.findings.add(
+            note("not-for-batches", f"cannot go by batches: {why}", "--then-live sends it live"), request.line
+        )
     found.requests += 1
     _draw(found, request.params)
     found.size.add(request.params, request.model, request.max_tokens)

@@ -60,7 +60,7 @@ class Ids:
                 note(
                     "id-not-for-batches",
                     "ids that the Message Batches API would not take (1 to 64 of a-z, A-Z, 0-9, _ and -)",
-                    "a run like this one takes any id",
+                    "a run takes any id, by batches too: it has ids of its own there",
                 ),
                 self._unfit,
                 self._unfit_lines,

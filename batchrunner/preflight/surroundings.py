@@ -11,6 +11,7 @@ from batchrunner.api.address import OFFICIAL_HOST, OFFICIAL_URL, check_base_url
 from batchrunner.api.redact import without_keys
 from batchrunner.errors import BatchrunnerError, UsageError
 from batchrunner.preflight.findings import Fault, error, note, warning
+from batchrunner.store.place import network_file_system
 from batchrunner.store.read import Reader
 
 _PROXIES = ("https_proxy", "http_proxy", "all_proxy")
@@ -99,13 +100,18 @@ def check_disk(store: Path, input_bytes: int, requests: int) -> tuple[dict[str, 
     free = shutil.disk_usage(folder).free
     figures = {"needed_bytes": needed, "free_bytes": free}
     remedy = "name a store on another disk with --db"
+    shared = []
+    if (kind := network_file_system(folder)) is not None:
+        local = "name a store on a local disk with --db, or let no other machine open it"
+        shared = [warning("network-disk", f"{folder} is on a network file system ({kind})", local)]
     if free < input_bytes:
-        return figures, [error("disk", f"the disk of {folder} has no room for the store", remedy)]
+        return figures, [error("disk", f"the disk of {folder} has no room for the store", remedy), *shared]
     if free < needed:
         return figures, [
-            warning("disk", f"the disk of {folder} may be too small for the store and the answers", remedy)
+            warning("disk", f"the disk of {folder} may be too small for the store and the answers", remedy),
+            *shared,
         ]
-    return figures, []
+    return figures, shared
 
 
 def note_proxy(found: Mapping[str, str]) -> Iterator[Fault]:

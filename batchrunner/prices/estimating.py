@@ -17,8 +17,10 @@ _TOKENS_PER_BLOB = (400.0, 2500.0)
 _COUNTED = 0.03
 #: What spans more says nothing: such a range is drawn in around its middle.
 WIDEST = 4.0
-#: Requests of a group that are sent before its first answer has begun each write the cache, if nobody holds them back.
-_AT_ONCE = 200
+#: A prefix that is shared is written so often at most: entries expire, and a few requests go out at once.
+_WRITERS = 3
+#: In batches the cache is best effort: so large a part of what could be read is written at worst.
+_MISSED_IN_BATCHES = 0.7
 
 
 NOTHING = Range(0.0, 0.0, 0.0)
@@ -57,6 +59,8 @@ def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | No
     by_model: dict[str, tuple[Range, Range]] = {}
     unpriced = []
     for kind, sized in size.kinds.items():
+        if not sized.requests:
+            continue
         prompt, answer = _prompt(sized, (counted or {}).get(kind.model)), between(sized.likely_low, sized.likely_high)
         known = by_model.get(kind.model, (NOTHING, NOTHING))
         by_model[kind.model] = (known[0].plus(prompt), known[1].plus(answer))
@@ -67,8 +71,7 @@ def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | No
             unpriced.append(kind.model)
             continue
         live = live.plus(cost)
-        share = sized.streams / sized.requests if not kind.fast else 1.0
-        batch = batch.plus(cost.times(share + (1 - share) * price.batch))
+        batch = batch.plus(_batched(price, kind, sized, (prompt, answer), cost))
         longest = _cost(price, kind, sized, prompt, between(sized.max_tokens, sized.max_tokens))
         worst += longest.high if longest is not None else 0.0
     return Estimate(
@@ -97,20 +100,35 @@ def _prompt(sized: Sized, tokens_per_char: float | None) -> Range:
 def _cost(price: Price, kind: Kind, sized: Sized, prompt: Range, answer: Range) -> Range | None:
     """Return what the requests of a kind cost, as if all were alike in size; None if the price has no such figure."""
     low = cost_of(price, kind, sized, prompt.low, answer.low, writers=1)
-    high = cost_of(price, kind, sized, prompt.high, answer.high, writers=_AT_ONCE)
+    high = cost_of(price, kind, sized, prompt.high, answer.high, writers=_WRITERS)
     return None if low is None or high is None else between(low, high)
 
 
-def cost_of(price: Price, kind: Kind, sized: Sized, prompt: float, answer: float, *, writers: int) -> float | None:
+def _batched(price: Price, kind: Kind, sized: Sized, tokens: tuple[Range, Range], live: Range) -> Range:
+    """Return what the requests of a kind cost by batches, *live* over the Messages API: some have to stay there."""
+    stays = sized.streams / sized.requests if not kind.fast else 1.0
+    by_batches = live
+    if sized.shared:
+        dearest = cost_of(
+            price, kind, sized, tokens[0].high, tokens[1].high, writers=_WRITERS, missed=_MISSED_IN_BATCHES
+        )
+        by_batches = between(live.low, max(live.high, dearest or 0.0))
+    return live.times(stays).plus(by_batches.times((1 - stays) * price.batch))
+
+
+def cost_of(
+    price: Price, kind: Kind, sized: Sized, prompt: float, answer: float, *, writers: int, missed: float = 0.0
+) -> float | None:
     """Return what all requests of a kind cost, in USD; of each group that shares a prefix so many *writers* write it.
 
-    *prompt* and *answer*: tokens of all of them. None where the price has no such figure.
+    *prompt* and *answer*: tokens of all of them; *missed*: the part of a group that writes it at least. None where the
+    price has no such figure.
     """
     text = max(1.0, sized.chars + sized.wide_bytes)
     shares = [(one, one.chars / text) for one in sized.shared.values()]
     written = read = hours = 0.0
     for one, share in shares:
-        writes = min(one.requests, writers)
+        writes = min(one.requests, max(float(writers), missed * one.requests))
         written += prompt * share * writes
         hours += prompt * share * writes * one.hour
         read += prompt * share * max(0.0, one.requests - writes)

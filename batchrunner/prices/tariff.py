@@ -73,7 +73,9 @@ class Tariff:
         if tag.price is None:
             return Bill(tag.number, tag.model)
         tokens = most_input_tokens(attempt.params)
-        return Bill(tag.number, tag.model, possible_usd=_most(tag.price, attempt.params, tokens, attempt.max_tokens))
+        return Bill(
+            tag.number, tag.model, possible_usd=round(_most(tag.price, attempt.params, tokens, attempt.max_tokens), 12)
+        )
 
     def bill(self, attempt: Attempt, outcome: Outcome, at: str) -> Bill:
         """Return what *attempt* cost, now that it is over at the UTC stamp *at*."""
@@ -108,7 +110,8 @@ def bill_of(usage: Usage, tag: Tag) -> Bill:
         saved_cache = (price.uncached(usage) or cost) - cost
     if usage.service_tier == "batch":
         saved_batches = (price.cost(usage, batch=False) or cost) - cost
-    return Bill(tag.number, tag.model, cost, None, saved_cache, saved_batches)
+    # What is below a picodollar comes of binary fractions: no price is that fine.
+    return Bill(tag.number, tag.model, round(cost, 12), None, round(saved_cache, 12), round(saved_batches, 12))
 
 
 def _most(price: Price, params: str, tokens: float, max_tokens: int) -> float:

@@ -98,7 +98,7 @@ class Batches:
         spec = self._settings.batches
         seconds = max(spec.seconds.at(self._chance(call, "seconds")), longest_delay_s(call.body))
         batch = HeldBatch(
-            id=f"msgbatch_sim{call.number:012d}",
+            id=f"msgbatch_sim{round(self._ledger.epoch.timestamp() * 1000):x}{call.number:08d}",
             rows=rows,
             headers={name: call.headers[name] for name in _KEPT_HEADERS if name in call.headers},
             created=call.now,

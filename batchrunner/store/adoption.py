@@ -1,7 +1,6 @@
 """Bringing home what an earlier run could not write: the rescue files of a store, taken in before anything is sent."""
 
 import contextlib
-import glob
 import json
 import os
 import sqlite3
@@ -15,7 +14,7 @@ from batchrunner.errors import StoreError, UsageError
 from batchrunner.store.changes import RunEnded, Settled
 from batchrunner.store.records import Kept, change_of
 from batchrunner.store.repeats import recount
-from batchrunner.store.rescue import KIND, SUFFIX, VERSION, places
+from batchrunner.store.rescue import KIND, VERSION, rescue_files
 from batchrunner.store.transactions import transaction
 
 _RUN = "SELECT host, pid, started_at, ended_at IS NULL OR ending = 'died' FROM runs WHERE id = ?"
@@ -49,10 +48,9 @@ def adopt_found(conn: sqlite3.Connection, store: Path) -> Iterator[Adopted]:
 
     Files of other stores, or of other users, are left alone. Raises `StoreError` for one that cannot be read.
     """
-    for place in places(store):
-        for name in sorted(place.glob(f"{glob.escape(store.name)}.*{SUFFIX}")):
-            with contextlib.suppress(_NotOurs):
-                yield _adopt(conn, name, store, trusted=False)
+    for path in rescue_files(store):
+        with contextlib.suppress(_NotOurs):
+            yield _adopt(conn, path, store, trusted=False)
 
 
 def adopt(conn: sqlite3.Connection, path: Path, store: Path) -> Adopted:

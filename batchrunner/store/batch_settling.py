@@ -1,9 +1,10 @@
 """Settling many attempts of a batch at once: the same rows as single settlements write, in a few statements."""
 
+import json
 import sqlite3
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +14,14 @@ from batchrunner.store.groups import COUNT_ONE
 from batchrunner.store.sharing import follow
 from batchrunner.store.spending import SPENT, spent
 
-# The first committed outcome wins: an attempt that has its row keeps it.
-ATTEMPT = """INSERT OR IGNORE INTO attempts (seq, number, run_id, lane, started_at, endpoint, batch_id, ended_at,
+# The first committed outcome wins: what does not sit in its batch any more is settled, or free.
+SITTING = """SELECT q.seq, q.attempts + 1 FROM json_each(:seqs) given CROSS JOIN requests q ON q.seq = given.value
+    WHERE q.batch_id = :batch AND q.state = 'pending'"""
+ATTEMPT = """INSERT INTO attempts (seq, number, run_id, lane, started_at, endpoint, batch_id, ended_at,
     outcome, error_class, http_status, api_request_id, message, possibly_paid, counted,
     input_tokens, output_tokens, cache_write_tokens, cache_read_tokens, cache_write_1h_tokens, web_searches,
     service_tier, speed, geo, price, cost_usd, possible_usd)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-# The guard: a row that does not sit in this batch any more, or is final, changes nothing.
 MOVE = """UPDATE requests SET state = ?, attempts = ?, error_class = ?, signature = ?, error_message = ?, not_before = ?,
     finished_at = ?, batch_id = NULL WHERE seq = ? AND state = 'pending' AND batch_id = ? AND attempts < ?"""
 # What the API never worked on was no attempt.
@@ -50,12 +52,13 @@ class SettledRows:
     )  #: `seq` of a row -> of those that shared its fate.
 
     def write(self, cursor: sqlite3.Cursor) -> None:
-        """Write all of them."""
-        cursor.executemany(ATTEMPT, [_attempt(where, s) for where, s in self.settlements])
-        cursor.executemany(RESULT, [row for _, s in self.settlements if (row := _result(s)) is not None])
-        cursor.executemany(SPENT, [spent(s, where.endpoint or "") for where, s in self.settlements])
+        """Write those that still sit in their batches."""
+        settlements = list(_unsettled(cursor, self.settlements))
+        cursor.executemany(ATTEMPT, [_attempt(where, s) for where, s in settlements])
+        cursor.executemany(RESULT, [row for _, s in settlements if (row := _result(s)) is not None])
+        cursor.executemany(SPENT, [spent(s, where.endpoint or "") for where, s in settlements])
         by_state: dict[State, list[tuple[FromBatch, Settlement]]] = defaultdict(list)
-        for where, settlement in self.settlements:
+        for where, settlement in settlements:
             by_state[next_state(settlement)].append((where, settlement))
         for state, settled in by_state.items():
             cursor.executemany(MOVE, [_move(state, where, s) for where, s in settled])
@@ -84,6 +87,24 @@ class Freed:
     def write(self, cursor: sqlite3.Cursor) -> None:
         """Take them out of the batch."""
         cursor.executemany(FREE, [(self.at, seq, self.batch) for seq in self.seqs])
+
+
+def _unsettled(
+    cursor: sqlite3.Cursor, settlements: Sequence[tuple[FromBatch, Settlement]]
+) -> Iterator[tuple[FromBatch, Settlement]]:
+    by_batch: dict[int, list[int]] = defaultdict(list)
+    for where, settlement in settlements:
+        by_batch[where.batch].append(settlement.attempt.seq)
+    sitting = {
+        (batch, *row)
+        for batch, seqs in by_batch.items()
+        for row in cursor.execute(SITTING, {"batch": batch, "seqs": json.dumps(seqs)}).fetchall()
+    }
+    for where, settlement in settlements:
+        key = (where.batch, settlement.attempt.seq, settlement.attempt.number)
+        if key in sitting:
+            sitting.discard(key)  # a line of the results may stand there twice
+            yield where, settlement
 
 
 def _attempt(where: FromBatch, s: Settlement) -> tuple[Any, ...]:

@@ -126,7 +126,7 @@ def concerns(store: Path, pending: int) -> Iterator[str]:
 
 def network_file_system(folder: Path, mounts: Path = _MOUNTS) -> str | None:
     """Return the kind of network file system that *folder* lies on; None: it is local, or the system does not say."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, IndexError):
         kind = _kind(os.path.realpath(folder), mounts.read_text(encoding="utf-8", errors="surrogateescape"))
         return kind if kind in NETWORK else None
     return None

@@ -5,11 +5,12 @@ their owner only: a header that names the run, then what it wanted to write.
 """
 
 import contextlib
+import glob
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ class Rescue:
         header = _line({"kind": KIND, "version": VERSION, "store": str(self._store.absolute()), "run": self._run})
         reasons = []
         for place in places(self._store):
+            with contextlib.suppress(OSError):  # then the file cannot be made either, and that is told
+                place.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = place / f"{self._store.name}.{secrets.token_hex(4)}{SUFFIX}"
             if (reason := _created(path, header + content)) is None:
                 self.paths.append(path)
@@ -77,18 +80,18 @@ class Rescue:
         )
 
 
-def places(store: Path) -> Iterator[Path]:
-    """Yield the directories that may hold rescue files of *store*, the best first; each is there."""
+def places(store: Path) -> list[Path]:
+    """Return the directories that may hold rescue files of *store*, the best first."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     home = Path(state).expanduser() / "batchrunner"
-    seen: set[Path] = set()
-    for place in (beside(store, "").parent, Path.cwd(), home, LASTING, Path(tempfile.gettempdir())):
-        if place == home:
-            with contextlib.suppress(OSError):
-                place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if place.is_dir() and (resolved := place.resolve()) not in seen:
-            seen.add(resolved)
-            yield resolved
+    found = (beside(store, "").parent, Path.cwd(), home, LASTING, Path(tempfile.gettempdir()))
+    return list(dict.fromkeys(place.resolve() for place in found))
+
+
+def rescue_files(store: Path) -> list[Path]:
+    """Return the files that may be rescue files of *store*, where a run would have left them: by their names alone."""
+    pattern = f"{glob.escape(store.name)}.*{SUFFIX}"
+    return [path for place in places(store) for path in sorted(place.glob(pattern))]
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -24,3 +24,11 @@ def test_a_kill_around_the_submission_submits_no_batch_twice(tmp_path: Path, run
 def test_kills_at_random_instants_lose_no_result(tmp_path: Path, runs: Nursery) -> None:
     verdicts = list(random_kills(tmp_path, runs, kills=4, requests=120, size=20, seed=2))
     assert sum(verdict.kills for verdict in verdicts) >= 2
+
+
+@pytest.mark.soak
+def test_fifty_kills_submit_no_batch_twice_and_lose_no_result(tmp_path: Path, runs: Nursery) -> None:
+    named = killed_at(tmp_path / "named", runs, WISHES * 2, requests=2000, size=100)
+    verdicts = list(random_kills(tmp_path / "random", runs, kills=34, requests=600, size=50, seed=7))
+    assert named.kills + sum(verdict.kills for verdict in verdicts) >= 50
+    assert all(verdict.paid == verdict.requests for verdict in (named, *verdicts))
