@@ -102,7 +102,7 @@ def forecast(
     lanes = _lanes(size, by_size)
     may = {lane: _permitted(limits, (known or {}).get(lane, Pace())) for lane in lanes}
     projection, time = None, duration_of(lanes, may, limits.cap)
-    if len(sample) >= _ENOUGH:
+    if len(sample) >= _ENOUGH and by_size.requests:
         projection = project(sample, _rest(size, lanes), may)
         time = Duration(projection.seconds, projection.bound_by, "")
     is_limited = any(limit is not None for one in may.values() for limit in (one.rpm, one.itpm, one.otpm))
@@ -125,16 +125,16 @@ def known_of(store: Path) -> tuple[list[Drawn], dict[str, Pace]]:
 
 
 def told_in_short(found: Forecast, *, simulated: bool) -> str:
-    """Return a forecast in one line."""
-    label = f"estimate{' (simulated: nothing is paid)' if simulated else ''}"
+    """Return a forecast in two lines: the cost, and the time."""
+    label = f"estimate{' (simulated)' if simulated else ''}"
     if found.live_usd is None:
         return f"{label}: {cost_words(found)}"
+    worst = f", at most {usd(found.estimate.worst_usd)}" if found.estimate.worst_usd is not None else ""
     batches = (
         f" ({_dollars(found.batch_usd)} by Message Batches)" if found.batch_usd not in {None, found.live_usd} else ""
     )
-    worst = f", at most {usd(found.estimate.worst_usd)}" if found.estimate.worst_usd is not None else ""
-    time = f"; {_span_words(found.time)}, held by {found.time.binds}" if found.time is not None else ""
-    return f"{label}: {_dollars(found.live_usd)}{batches}{worst}{time}"
+    time = f"\n          {_span_words(found.time)}, held by {found.time.binds}" if found.time is not None else ""
+    return f"{label}: {_dollars(found.live_usd)}{worst}{batches}{time}"
 
 
 def _rest(size: JobSize, lanes: Mapping[str, Work]) -> Rest:
@@ -171,6 +171,9 @@ def _lanes(size: JobSize, by_size: Estimate) -> dict[str, Work]:
 
 def forecast_lines(found: Forecast) -> Iterator[tuple[str, str]]:
     """Yield what there is to say of a forecast, each with its label."""
+    if not found.estimate.requests:
+        yield "estimate", "nothing is left to send"
+        return
     by = f"by the last {found.sample:,} answers" if found.sample else "by size"
     if found.counted:
         by += f", tokens counted by the API for {found.counted:,}"

@@ -13,7 +13,7 @@ from batchrunner.lane import monotonic_of, utc_stamp
 
 PACKAGE = Path(clock_module.__file__).parent
 #: What may ask the machine for the time of day: nothing of it takes part in a run but the clock itself, once.
-MAY_ASK = {"clock.py", "cli", "doctor", "simulator"}
+MAY_ASK = {"clock.py", "cli", "doctor", "simulator", "batch_errands.py"}
 
 
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0, 1.0])

@@ -1,11 +1,15 @@
 """The dispatcher between lanes, writer and engine: what is never sent, what is excused, how many are in flight."""
 
+import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import pytest
 
+from batchrunner.clock import stamp
 from batchrunner.model import ErrorClass, State
+from batchrunner.policy.holdups import Reason
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits
 from builders import LANE, body, failure, numbered, request, rows, state_of, success
@@ -129,5 +133,74 @@ def test_what_an_earlier_run_sent_counts_from_when_it_was_on_the_wire_at_the_lat
                 group.start_soon(room.dispatcher.run)
                 await take_and_settle(room, 1)
             assert room.clock.monotonic() - 0.05 - began == pytest.approx(-10.0 + 0.5 + 60.25, abs=0.05)
+
+    in_virtual_time(scene)
+
+
+# A store that refuses.
+
+
+class FullDisk:
+    """A change that the disk refuses so many times."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_nothing_is_started_while_the_store_refuses(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with engine_room(tmp_path / "s.db", numbered(50), Limits(Rate(1000, 1.0))) as room:
+            began = room.clock.utc_now()
+            room.writer.submit(FullDisk(refusals=4))
+            await anyio.sleep(1.0)
+            assert not room.writer.is_steady
+            async with anyio.create_task_group() as group:
+                group.start_soon(room.dispatcher.run)
+                await anyio.sleep(15.0)
+                assert room.dispatcher.slots.taken == 0
+                assert room.lane.limiter.holdups.binding(room.clock.monotonic()) is Reason.STORE
+                await take_and_settle(room, 50)
+            assert room.dispatcher.counts.succeeded == 50
+            assert rows(room.conn, "SELECT min(started_at) FROM attempts")[0][0] >= stamp(began + timedelta(seconds=20))
+
+    in_virtual_time(scene)
+
+
+def test_an_answer_that_cannot_be_bound_fails_alone_and_is_on_record_as_paid(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with engine_room(tmp_path / "s.db", numbered(3), Limits(Rate(1000, 1.0))) as room:
+            async with anyio.create_task_group() as group:
+                group.start_soon(room.dispatcher.run)
+                for text in ("good", "half a pair: \ud800", "good too"):
+                    (admitted,) = await room.dispatcher.take(1)
+                    admitted.mark_sent()
+                    await room.dispatcher.settle(admitted, success(text))
+            assert (room.dispatcher.counts.succeeded, room.dispatcher.counts.failed) == (2, 1)
+            assert rows(room.conn, "SELECT error_class, error_message FROM requests WHERE state = 'failed'") == [
+                ("bad_response", "The answer could not be written to the store.")
+            ]
+            assert rows(room.conn, "SELECT possibly_paid FROM attempts WHERE outcome = 'failure'") == [(1,)]
+
+    in_virtual_time(scene)
+
+
+def test_what_was_admitted_and_not_taken_is_taken_back_at_a_stop(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with engine_room(tmp_path / "s.db", numbered(50), Limits(Rate(1000, 1.0), concurrency=10)) as room:
+            async with anyio.create_task_group() as group:
+                group.start_soon(room.dispatcher.run)
+                await anyio.sleep(1.0)
+                assert room.dispatcher.slots.taken == 10
+                room.dispatcher.endings.stop()
+                room.dispatcher.recall()
+                assert room.dispatcher.slots.taken == 0
+            assert await room.dispatcher.take(5) == ()
+            await anyio.sleep(1.0)
+            assert rows(room.conn, "SELECT count(*) FROM attempts") == [(0,)], "nothing is left to be taken for paid"
 
     in_virtual_time(scene)

@@ -42,7 +42,7 @@ def _nothing_left_running() -> Iterator[None]:
 
 def shown_only(document: Path) -> list[str]:
     """Return the commands of *document* that test_documents.py does not run; the walk has a test of its own."""
-    text = re.sub(r"<!-- sample: .*?-->", "<!-- tested -->", document.read_text(encoding="utf-8"))
+    text = re.sub(r"<!-- (sample: .*?|typed )-->", "<!-- tested -->", document.read_text(encoding="utf-8"))
     tested = set(TESTED.findall(text))
     blocks = [block for block in CONSOLE.findall(text) if block not in tested and document.name != "walk.md"]
     return [line for block in blocks for line in commands(block)]

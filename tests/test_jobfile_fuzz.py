@@ -43,7 +43,7 @@ row = st.dictionaries(
     st.none() | st.text(max_size=9) | st.integers() | st.floats() | st.lists(st.text(max_size=3), max_size=2),
     max_size=4,
 ).map(lambda value: json.dumps(value).encode())
-RELAXED = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("is_table", [False, True])

@@ -400,3 +400,62 @@ def test_a_full_disk_loses_nothing_and_the_same_connection_goes_on(tmp_path: Pat
         assert rows(conn, "SELECT count(*), sum(length(text)) FROM results") == [(30, 600_000)]
         assert rows(conn, "SELECT succeeded, failed FROM job") == [(30, 0)]
         assert rows(conn, "PRAGMA integrity_check") == [("ok",)]
+
+
+# A store that is given up.
+
+
+class Kept(list[Any]):
+    """Stands where a rescue file does, and keeps what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths = [Path("kept.rescue.jsonl")]
+
+    def keep(self, changes: list[Any]) -> None:
+        self.extend(changes)
+
+    def told(self, why: StoreError) -> StoreError:
+        return StoreError(f"{why} See {self.paths[0]}.")
+
+
+async def test_a_ruined_store_is_given_up_at_once_and_all_that_comes_is_rescued(conn: sqlite3.Connection) -> None:
+    ruined = sqlite3.DatabaseError("database disk image is malformed")
+    ruined.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+    class Ruined:
+        def write(self, cursor: sqlite3.Cursor) -> None:
+            raise ruined
+
+    kept, given_up, complaints = Kept(), list[str](), Complaints()
+    writer = Writer(conn, complain=complaints, rescue=kept, given_up=lambda: given_up.append("once"))  # type: ignore[arg-type]
+    first, second, third = Note(1), Ruined(), Note(3)
+    async with writer.running():
+        group = writer.submit(first)
+        await group.committed(first)
+        group = writer.submit(second)
+        await group.committed(second)
+        assert group.rescued, "whoever waited for it goes on: it is safe, though not in the store"
+        late = writer.submit(third)
+        await late.committed(third)
+        assert late.rescued
+    assert kept == [second, third]
+    assert given_up == ["once"]
+    assert noted(conn) == [1]
+    with pytest.raises(StoreError, match=r"The store failed: database disk image is malformed. See kept.rescue"):
+        writer.check()
+
+
+async def test_a_stop_cuts_the_waiting_short(conn: sqlite3.Connection, store: Path) -> None:
+    kept, complaints = Kept(), Complaints()
+    writer = Writer(conn, complain=complaints, rescue=kept)  # type: ignore[arg-type]
+    with held(store):
+        with anyio.fail_after(10):
+            async with writer.running():
+                change = Note(1)
+                group = writer.submit(change)
+                await complaints.first.wait()
+                assert not writer.is_steady
+                writer.hurry(0.05)
+                await group.committed(change)
+    assert kept == [change]

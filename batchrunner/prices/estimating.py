@@ -59,6 +59,8 @@ def estimate(size: JobSize, prices: PriceList, counted: Mapping[str, float] | No
     by_model: dict[str, tuple[Range, Range]] = {}
     unpriced = []
     for kind, sized in size.kinds.items():
+        if not sized.requests:
+            continue
         prompt, answer = _prompt(sized, (counted or {}).get(kind.model)), between(sized.likely_low, sized.likely_high)
         known = by_model.get(kind.model, (NOTHING, NOTHING))
         by_model[kind.model] = (known[0].plus(prompt), known[1].plus(answer))

@@ -150,7 +150,7 @@ def open_owner(
             if (found := flaw(conn)) is not None:
                 raise StoreError(damaged(store, found))
             upgrade(conn, store, note)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the second: a damaged name in a message of the first
         raise StoreError(damaged(store, error)) from error
     except OSError as error:
         raise StoreError(f"{store} cannot be copied before it is brought up to date: {error.strerror}.") from error
@@ -176,7 +176,7 @@ def open_reader(store: Path) -> sqlite3.Connection:
             _check_identity(conn, store)
             conn.execute("PRAGMA trusted_schema = OFF")
             conn.execute("PRAGMA query_only = ON")
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the second: a damaged name in a message of the first
         raise StoreError(damaged(store, error)) from error
     conn.row_factory = sqlite3.Row
     return conn

@@ -11,9 +11,10 @@ _FINAL = """SELECT length(i.params), total(coalesce(a.cost_usd, a.possible_usd))
         total(a.input_tokens) + total(a.cache_write_tokens), total(a.output_tokens),
         max(0.0, max((julianday(a.ended_at) - julianday(a.started_at)) * 86400)),
         q.state = 'failed', q.error_class IS 'truncated', q.model_class
-    FROM (SELECT seq, state, error_class, model_class FROM requests
-          WHERE state <> 'pending' AND line IS NOT NULL AND attempts > 0 ORDER BY seq DESC LIMIT :most) q
-    JOIN inputs i ON i.seq = q.seq JOIN attempts a ON a.seq = q.seq WHERE a.ended_at IS NOT NULL GROUP BY q.seq"""
+    FROM (SELECT DISTINCT seq FROM attempts ORDER BY seq DESC LIMIT :most) latest
+    CROSS JOIN requests q ON q.seq = latest.seq AND q.state <> 'pending' AND q.line IS NOT NULL
+    CROSS JOIN inputs i ON i.seq = q.seq CROSS JOIN attempts a ON a.seq = q.seq
+    WHERE a.ended_at IS NOT NULL GROUP BY q.seq"""
 # Fresh ones alone: what waits for a retry is no different. Every so-manieth along the index, so that it takes a second
 # at ten million.
 _WAITING = """SELECT i.params, i.max_tokens FROM requests q INDEXED BY requests_fresh CROSS JOIN inputs i ON i.seq = q.seq

@@ -10,6 +10,8 @@ import platform
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +24,7 @@ from faults import copies, crowds, flips, interruptions, kills, long_run, memory
 from faults.commands import yard
 from faults.endpoint import endpoint
 from faults.invariants import Verdict
-from faults.lives import nursery
+from faults.lives import TESTS, nursery
 from running import job_file, simulator_thread
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "reliability.md"
@@ -88,9 +90,22 @@ def _points(folder: Path, count: int) -> tuple[str, str]:
     return f"{killed:,} kills, {count} at each of: {names}", _held(acknowledged, in_vain, killed * points.SLOTS)
 
 
+def _files(folder: Path, count: int) -> tuple[str, str]:
+    """Run the tests of what is killed while it writes files: they go through every instant there is."""
+    tests = [str(TESTS / "faults" / name) for name in ("test_migration.py", "test_points.py")]
+    for number in range(count):
+        words = ["-q", "-p", "no:cacheprovider", f"--basetemp={folder / str(number)}", "-k", _FILES, *tests]
+        subprocess.run([sys.executable, "-m", "pytest", *words], check=True, cwd=TESTS.parent)
+    ran = f"{count} × each: before every statement of every migration, before and after an export's rename, in a checkpoint"
+    return ran, "the store was the old one or the new one, the export there as a whole or not at all; nothing lost"
+
+
+_FILES = "migration or export or log"
+
+
 def _chains(folder: Path, count: int) -> tuple[str, str]:
     killed, acknowledged, in_vain = _sum(_clearing(folder, kills.chains(folder, count=count, seed=103)))
-    ran = f"{count} chains: a kill, then {kills.LEVELS} kills of what resumes, within {kills.RESUMED_S} s of its start"
+    ran = f"{count} times: a kill, then {kills.LEVELS} kills of what resumes, within {kills.RESUMED_S} s of its start"
     return ran, _held(acknowledged, in_vain, killed * kills.SLOTS)
 
 
@@ -109,8 +124,9 @@ def _power(synchronous: str) -> Callable[[Path, int], tuple[str, str]]:
         ran = (
             f"{found.states:,} states of the disk, {len(recording.log):,} calls of a run with {power.REQUESTS} requests"
         )
+        lost = f" (up to {found.most_lost} of them)" if found.lossy else ""
         came = (
-            f"{found.unusable:,} damaged; {found.lossy:,} lacked an acknowledged answer (at most {found.most_lost} of them); "
+            f"{found.unusable:,} damaged; {found.lossy:,} lacked acknowledged answers{lost}; "
             f"{found.unknown_sends:,} did not know of a call that had gone out; {found.torn:,} held part of a transaction"
         )
         return ran, came
@@ -187,12 +203,13 @@ def _flips(folder: Path, count: int) -> tuple[str, str]:
         came = flips.flips(folder, count=count, seed=107)
     ran = f"{count:,} stores with one flipped bit, {len(flips.VERBS)} commands on each"
     words = f"{came['worked']:,} worked, {came['named'] + came['refused']:,} named what is wrong"
-    return ran, f"{words}; none ended in a traceback or wrote to a store it had refused"
+    return ran, f"{words}; none ended in a traceback, and none that reads has written"
 
 
 PARTS = {
     "kills": Part("Kills (SIGKILL to the process group) at random instants", 1000, _kills),
     "points": Part("Kills at named instants", 20, _points),
+    "files": Part("Kills of migrations, exports and checkpoints", 20, _files),
     "chains": Part("Kills of what resumes", 20, _chains),
     "power": Part("Power cuts, `synchronous=FULL` (the default)", 20_000, _power("FULL")),
     "power-fast": Part("Power cuts, `synchronous=NORMAL` (`--durability fast`)", 2000, _power("NORMAL")),
