@@ -19,6 +19,8 @@ from batchrunner.policy.batching import Polling
 
 #: So many complete downloads that lack the same rows are believed.
 _BELIEVED = 3
+#: However many batches end at once, only so many are downloaded: what is in memory does not grow with them.
+_DOWNLOADS = 2
 #: One group is read while another one is written.
 _GROUPS = 2
 _MISSING = Failure(ErrorClass.BAD_RESPONSE, "The results of the batch do not mention this request.", possibly_paid=True)
@@ -34,6 +36,7 @@ class Follower:
         self._line = line
         self._polling = polling
         self.cancelling = anyio.Event()  #: Set: every batch is to be cancelled.
+        self._downloading = anyio.CapacityLimiter(_DOWNLOADS)
         self.looks = 0  #: How often the state of a batch was asked for.
 
     async def follow(self, batch: Batch, remote: Remote, settle: Settle, *, look_first: bool = False) -> None:
@@ -91,7 +94,8 @@ class Follower:
         complete: list[int] = []
         while True:
             try:
-                count = await self._download(batch, remote, settle)
+                async with self._downloading:
+                    count = await self._download(batch, remote, settle)
             except Cut as cut:
                 if cut.failure.http_status == 404:
                     raise _unknown(remote) from cut
