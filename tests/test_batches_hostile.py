@@ -69,7 +69,17 @@ async def test_a_list_that_goes_on_nowhere_ends(last: Any) -> None:
         assert found.next_after is None
 
 
-@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "9" * 5000, [], "now"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "9999-12-31T23:59:59Z",  # 29 days later there is no calendar
+        pytest.param("9" * 5000, id="digits"),
+        [],
+        "now",
+    ],
+)
 async def test_an_instant_beyond_all_calendars_is_none(moment: Any) -> None:
     ended = BATCH | {"ended_at": moment}
     async with api_to([reply(ended)], [reply(BATCH | {"created_at": moment})]) as (api, _):

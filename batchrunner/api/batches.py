@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from typing import Any
 
 import anthropic
@@ -210,9 +210,10 @@ def _is_id(value: Any) -> bool:
 def _moment(value: Any) -> str | None:
     try:
         moment = datetime.fromisoformat(value)
-        return stamp(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+        known = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError):  # the last: the year 0, by way of a zone
         return None
+    return stamp(known) if known.year < MAXYEAR else None  # days are added to it
 
 
 def _count(value: Any) -> int:
