@@ -1,12 +1,11 @@
 """From a batch that was submitted to the last of its rows settled: look, wait, download, settle."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import anyio
 from anyio import to_thread
 
-from batchrunner.api.batch_results import RowResult, read_results
+from batchrunner.api.batch_results import RowResult
 from batchrunner.api.batches import BatchesApi, Cut
 from batchrunner.batch import Batch, BatchState, Remote
 from batchrunner.engines import Admitted, Settle, together
@@ -115,7 +114,7 @@ class Follower:
         async with anyio.create_task_group() as group:
             try:
                 async for lines in self._api.results(remote.id):
-                    results = await to_thread.run_sync(partial(read_results, lines))
+                    results = await to_thread.run_sync(self._api.read, lines)
                     ours = [result for result in results if result.nonce == batch.nonce]
                     count += len(ours)
                     await room.acquire()
