@@ -4,9 +4,6 @@ from batchrunner.errors import UsageError
 from batchrunner.model import Attempt, Bill
 from batchrunner.prices import Tariff, requested_model
 
-#: A batch costs half of what the same calls cost one by one.
-BATCH_PRICE = 0.5
-
 
 class BatchTill:
     """Lets rows into batches as long as all that was paid, and all that may have to be, stays below a cap."""
@@ -23,11 +20,11 @@ class BatchTill:
 
         Raises `UsageError` for an unknown price where there is a cap to keep.
         """
-        most = self.tariff.most(attempt, at).possible_usd
+        most = self.tariff.most(attempt, at, batch=True).possible_usd
         if most is None and self._cap_usd is not None:
             model = requested_model(attempt.params)
             raise UsageError(f"No price is known for {model}, so --max-cost cannot be kept: leave it out.")
-        return None if most is None else BATCH_PRICE * most
+        return most
 
     def admits(self, cost_usd: float | None) -> bool:
         """Whether a row that costs at most so much may go; from then on it counts."""
@@ -39,8 +36,8 @@ class BatchTill:
         return True
 
     def paid(self, bill: Bill, promised_usd: float) -> None:
-        """A row came back with its *bill*; it might have cost *promised_usd*."""
-        self._spent_usd += bill.cost_usd or 0.0
+        """A row came back with its *bill*; it might have cost *promised_usd*, and did for all that is known without a cost."""
+        self._spent_usd += promised_usd if bill.cost_usd is None else bill.cost_usd
         self.freed(promised_usd)
 
     def freed(self, promised_usd: float) -> None:

@@ -25,6 +25,8 @@ class Counts:
     unpriced: int = 0  #: Answers whose cost is not known.
     possibly_billed: int = 0  #: Attempts that brought no answer and may have been billed.
     possible_usd: float = 0.0  #: What those cost at most, as far as prices are known.
+    unsaid: int = 0  #: Of the unpriced, those that do not say what they took.
+    unsaid_usd: float = 0.0  #: What those cost at most.
     saved_usd: float = 0.0  #: By the prompt cache and by batches.
     failures: Counter[ErrorClass] = field(default_factory=Counter)  #: Final ones, by class.
 
@@ -43,6 +45,8 @@ class Counts:
             self.cache_write_tokens += answer.usage.cache_write_tokens
             self.cache_read_tokens += answer.usage.cache_read_tokens
             self.unpriced += settlement.bill.cost_usd is None
+            self.unsaid += settlement.bill.possible_usd is not None
+            self.unsaid_usd += settlement.bill.possible_usd or 0.0
         elif isinstance(outcome, Failure) and outcome.possibly_paid:
             self.possibly_billed += 1
             self.possible_usd += settlement.bill.possible_usd or 0.0

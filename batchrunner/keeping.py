@@ -130,6 +130,7 @@ class Keeper:
     async def _tick(self) -> None:
         """Every second: is the store where it was, has the machine slept, is the endpoint there? Ends when the store is gone."""
         before, wall = self._clock.monotonic(), self._clock.utc_now()
+        self._mind_time(before)  # reading a large job file may have taken all of it
         while True:
             await anyio.sleep(_TICK_S)
             if not self._is_in_place():

@@ -120,6 +120,7 @@ class Usage:
     service_tier: str | None = None  #: As the answer names it; None: standard, or nothing said. As the two below.
     speed: str | None = None  #: `fast`.
     geo: str | None = None  #: Where inference ran, if that was asked for: `us`.
+    is_told: bool = True  #: False: some of it was left out, or is no figure; what the answer cost is not known.
 
     @property
     def prompt_tokens(self) -> int:
@@ -199,7 +200,7 @@ class Bill:
     price: int | None = None  #: Number of the price that was applied, in the store's `prices`; None: none was.
     model: str = ""  #: That it is a price of: as the answer, or else the request, names it.
     cost_usd: float | None = None  #: Known cost, 0 if nothing was billed for certain; None: not known.
-    possible_usd: float | None = None  #: Of a cost not known because no answer came: it is at most this.
+    possible_usd: float | None = None  #: Of a cost not known, as no answer or no usage came: it is at most this.
     saved_cache_usd: float = 0.0  #: Less than without a cache; below zero if the cache was written and not read.
     saved_batches_usd: float = 0.0  #: Less than over the Messages API.
 

@@ -19,7 +19,8 @@ def projected(conn: sqlite3.Connection, pilot: RunSettings, whole: RunSettings) 
     Queue(conn, first=pilot.first, sampling=pilot.sampling)
     sample = drawn(conn)
     queue = Queue(conn, first=whole.first, sampling=whole.sampling)
-    left = rest(conn, queue.last_line, chosen=whole.sampling.chooses)
+    once = whole.sharing.dedupe and not whole.sampling.picks
+    left = rest(conn, queue.last_line, chosen=whole.sampling.chooses, once=once)
     limits = whole.limits
     found = paces(conn, cap=limits.cap, cautious_cap=limits.cautious_cap)
     by_batches = whole.routing.route is Route.BATCHES
@@ -33,14 +34,20 @@ def projection_told(projection: Projection, left_usd: float | None = None) -> st
 
 def _lines(found: Projection, left_usd: float | None) -> Iterator[str]:
     spent = "" if found.spent_usd is None else f", {usd(found.spent_usd)}"
-    yield f"pilot: {count(found.drawn)} requests drawn by chance{spent}. The other {count(found.rest)}, in 19 of 20 cases:"
-    yield f"  cost       {_usd(found.cost_usd)}{' by batches' if found.by_batches else ''}"
+    identical = f" (beside {count(found.identical)} identical to others)" if found.identical else ""
+    drawn = f"pilot: {count(found.drawn)} requests drawn by chance{spent}"
+    yield f"{drawn}. The other {count(found.rest)}{identical}, in 19 of 20 cases:"
+    if found.all_failed:
+        yield "  cost       no telling: every request of the sample failed"
+    else:
+        yield f"  cost       {_usd(found.cost_usd)}{' by batches' if found.by_batches else ''}"
     if left_usd is not None and found.cost_usd is not None and found.cost_usd.high > left_usd:
         reach = math.floor(found.rest * left_usd / found.cost_usd.likely) if found.cost_usd.likely else found.rest
         yield f"  --max-cost leaves {usd(left_usd)}: enough for about {count(min(found.rest, reach))} of them"
     live = f"{_between(found.seconds, duration)}; what decides: {found.bound_by}"
     yield f"  time       {'as batches take, up to 24 h' if found.by_batches else live}"
-    yield f"  output     {_between(found.output_tokens, _tokens)}"
+    if not found.all_failed:
+        yield f"  output     {_between(found.output_tokens, _tokens)}"
     yield f"  failed     {_between(found.failed, _percent)}"
     yield f"  truncated  {_between(found.truncated, _percent)}"
 

@@ -90,6 +90,8 @@ class Report:
             "unpriced_answers": self.counts.unpriced,
             "possibly_billed_attempts": self.counts.possibly_billed,
             "possibly_billed_usd": self.counts.possible_usd,
+            "unsaid_answers": self.counts.unsaid,
+            "unsaid_usd": self.counts.unsaid_usd,
             "failures": dict(self.counts.failures),
             "waits": self.waits,
             "endpoints": self.endpoints,
@@ -205,16 +207,24 @@ def _cost(report: Report) -> str:
     counts, totals = report.counts, report.totals
     final = counts.succeeded + counts.failed
     priced = counts.cost_usd > 0 or not counts.unpriced
-    parts = [usd(counts.cost_usd) if priced else "unknown, for want of a price"]
-    if counts.unpriced and priced:
-        parts.append(f"{counts.unpriced:,} answers have no known price")
+    parts = [usd(counts.cost_usd) if priced else "not known"]
+    if unpriced := counts.unpriced - counts.unsaid:
+        parts.append(f"no price is known for {unpriced:,} answers")
+    if counts.unsaid:
+        parts.append(
+            f"at most {usd(counts.unsaid_usd)} more for {counts.unsaid:,} answers that do not say what they took"
+        )
     if counts.possibly_billed:
         parts.append(
             f"at most {usd(counts.possible_usd)} more for {counts.possibly_billed:,} calls that may have been billed"
         )
     if counts.saved_usd:
         parts.append(f"{usd(counts.saved_usd)} saved by caching and batches")
-    if totals.pending and final and priced:
+    found = report.projection
+    if found is not None and found.rest + found.identical == totals.pending:  # it knows better
+        if found.cost_usd is not None:
+            parts.append(f"about {usd(found.cost_usd.likely)} for the {totals.pending:,} pending")
+    elif totals.pending and final and priced:
         parts.append(f"about {usd(counts.cost_usd / final * totals.pending)} for the {totals.pending:,} pending")
     simulated = " (simulated: nothing was paid)" if report.simulated else ""
     return f"cost{simulated}: {'; '.join(parts)}"

@@ -65,7 +65,7 @@ class Shift:
             self._reporter.note(
                 banner(self._job.store, self._report, self._means.settings, totals(conn), addresses(way))
             )
-            await self._foretell(conn, way, before.pending)
+            await self._foretell(conn, way, before.pending - self._report.paired.waiting)
             if till is not None:
                 self._reporter.note(till.words(way.connections))
             for concern in concerns(self._job.store, before.pending):

@@ -78,7 +78,7 @@ class Till:
     def settled(self, ticket: Ticket, outcome: Outcome, bill: Bill) -> None:
         """The attempt of *ticket* is over, and *bill* is what it cost."""
         answer = outcome if isinstance(outcome, Success) else outcome.answer
-        if answer is not None:
+        if answer is not None and bill.cost_usd is not None:  # what an answer does not say teaches nothing
             self._fares[ticket.berth.index].answered(ticket.attempt, answer.usage)
         self._purse.settle(ticket.held_usd, bill.cost_usd)
 

@@ -139,6 +139,40 @@ def test_a_message_may_be_odd(changes: dict[str, Any]) -> None:
     assert all(0 <= count < 2**53 for count in (outcome.usage.input_tokens, outcome.usage.output_tokens))
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": 5},
+        {"output_tokens": 5},
+        {"input_tokens": 5, "output_tokens": None},
+        {"input_tokens": -5, "output_tokens": 7},
+        {"input_tokens": 5, "output_tokens": 3.5},
+        {"input_tokens": 10**15, "output_tokens": 7},
+        {"input_tokens": 5, "output_tokens": 7, "cache_read_input_tokens": -100_000},
+        {"input_tokens": 5, "output_tokens": 7, "server_tool_use": {"web_search_requests": 10**9}},
+        "none",
+        None,
+    ],
+    ids=[
+        "no output",
+        "no input",
+        "null",
+        "negative",
+        "half a token",
+        "huge",
+        "negative cache",
+        "searches",
+        "text",
+        "nothing",
+    ],
+)
+def test_usage_of_which_a_part_is_no_figure_is_known_not_to_be_whole(usage: object) -> None:
+    outcome = classify_message(200, {}, json.dumps(message(usage=usage)).encode())
+    assert isinstance(outcome, Success)
+    assert not outcome.usage.is_told
+    assert all(0 <= count < 1000 for count in (*outcome.usage.counts, outcome.usage.web_searches))
+
+
 def test_token_counts_written_as_text_or_fraction_count() -> None:
     body = json.dumps(message(usage={"input_tokens": "12", "output_tokens": 3.0})).encode()
     outcome = classify_message(200, {}, body)

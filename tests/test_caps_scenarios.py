@@ -9,7 +9,7 @@ from batchrunner.policy.caps import Caps, parse_duration, parse_usd
 from batchrunner.policy.window import Rate
 from batchrunner.settings import Limits, RunSettings
 from caps import capped_run
-from running import command, job_file, rows
+from running import command, job_file, rows, simulator_thread
 from virtual import numbered, virtual_run
 
 RATE = Limits(Rate(600, 60.0))
@@ -26,6 +26,14 @@ def test_a_run_ends_within_its_time_with_every_answer_collected() -> None:
     assert figures.succeeded == figures.sent == figures.report.counts.sent
     assert figures.report.totals.pending == 5000 - figures.sent
     assert figures.sent > 1000
+
+
+def test_where_reading_the_job_takes_all_the_time_nothing_is_sent(tmp_path: Path) -> None:
+    job_file(tmp_path / "jobs.jsonl", [f"Question {n}" for n in range(60)])
+    flags = ("--model", "claude-haiku-4-5", "--simulate-with", "latency=0", "--max-duration", "0.001")
+    done = command("run", "jobs.jsonl", *flags, cwd=tmp_path, key=None)
+    assert (done.code, "--max-duration" in done.stderr) == (Exit.LIMIT, True), done.stderr
+    assert rows(tmp_path / "jobs.db", "SELECT count(*) FROM attempts")[0][0] == 0
 
 
 def test_a_run_that_is_done_in_time_is_finished_however_late_its_last_answers_are() -> None:
@@ -71,6 +79,21 @@ def test_what_earlier_runs_have_spent_counts_and_a_higher_cap_goes_on(tmp_path: 
     assert rows(tmp_path / "jobs.db", "SELECT succeeded, requests FROM job")[0] == (60, 60)
 
 
+def test_answers_that_do_not_say_what_they_took_count_as_what_was_held_and_do_so_in_the_next_run(
+    tmp_path: Path,
+) -> None:
+    job_file(tmp_path / "jobs.jsonl", [f"Question {n}" for n in range(60)])
+    flags = ("--model", "claude-haiku-4-5", "--max-tokens", "1000", "-j", "2", "--max-cost", "0.05")
+    with simulator_thread("200_no_usage=1") as (url, _):
+        first = command("run", "jobs.jsonl", *flags, "--base-url", url, cwd=tmp_path)
+        done = rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0]
+        again = command("resume", "jobs.jsonl", "--base-url", url, cwd=tmp_path)
+    assert (first.code, again.code) == (Exit.LIMIT, Exit.LIMIT), first.stderr + again.stderr
+    assert 8 <= done <= 10
+    assert rows(tmp_path / "jobs.db", "SELECT succeeded FROM job")[0][0] == done
+    assert "answers that do not say what they took" in first.stderr
+
+
 def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:
     job_file(tmp_path / "jobs.jsonl", ["One"])
     refused = command("run", "jobs.jsonl", "--model", "my-own", "--simulate", "--max-cost", "5", cwd=tmp_path, key=None)
@@ -79,7 +102,7 @@ def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:
     assert rows(tmp_path / "jobs.db", "SELECT count(*) FROM attempts")[0][0] == 0
 
 
-@pytest.mark.parametrize("text", ["0", "-3", "five", "nan", "1e99", ""])
+@pytest.mark.parametrize("text", ["0", "-3", "five", "nan", "1e99", "", "1,50", "12,5", "1,2345", "1_0,00", ",5"])
 def test_an_amount_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--max-cost"):
         parse_usd("--max-cost", text)

@@ -124,6 +124,17 @@ def test_what_was_answered_before_is_not_sent_again_for_a_new_twin(tmp_path: Pat
         assert pair_up(conn, last_line=ALL, at=AT) == Paired(0, 0)
 
 
+def test_a_copy_names_the_request_that_was_answered_even_if_its_line_is_gone(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "s.db") as conn:
+        take_in(conn, TWINS[:3])
+        pair_up(conn, last_line=ALL, at=AT)
+        settle(conn, "a")
+        take_in(conn, TWINS[1:])  # without a; of its answer c has a copy
+        assert pair_up(conn, last_line=ALL, at=AT) == Paired(1, 0)
+        named = rows(conn, "SELECT custom_id, deduplicated_of FROM results_flat WHERE deduplicated_of IS NOT NULL")
+        assert named == [("c", "a"), ("d", "a")]
+
+
 def test_an_answer_that_came_another_way_is_shared_in_the_end(tmp_path: Path) -> None:
     with opened_store(tmp_path / "s.db") as conn:
         take_in(conn, TWINS)
@@ -308,3 +319,16 @@ def test_another_run_need_not_go_on_with_it(tmp_path: Path) -> None:
         "SELECT json_extract(settings, '$.dedupe'), json_extract(settings, '$.prime') FROM runs ORDER BY id",
     )
     assert kept == [(1, 0), (0, 0)]
+
+
+def test_show_says_whose_answer_a_copy_is_and_what_it_says(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", ["Twice the same"] * 2)
+    command("run", path.name, "--model", MODEL, "--dedupe", "--simulate", cwd=tmp_path, key=None)
+    (first, second) = (
+        name for (name,) in stored(path.with_suffix(".db"), "SELECT custom_id FROM requests ORDER BY seq")
+    )
+    shown = typed("show", path, second).stdout
+    assert f"identical  to {first}, which is sent in its place" in shown
+    assert "answer   accepted; end_turn" in shown
+    assert report("show", path, second)["deduplicated_of"] == first
+    assert "identical" not in typed("show", path, first).stdout

@@ -11,6 +11,7 @@ from click.testing import Result
 
 from batchrunner.errors import Exit, UsageError
 from batchrunner.forecast import cost_words, forecast, forecast_of, told_in_short
+from batchrunner.policy.projection import Drawn
 from batchrunner.policy.window import Rate
 from batchrunner.prices import LIST_PRICES, OwnPrices
 from batchrunner.prices.sizing import JobSize
@@ -137,6 +138,11 @@ def test_an_endpoints_own_prices_are_what_it_will_cost() -> None:
     dear = forecast(size(), Limits(), own=OwnPrices(3, name="relay"), today=TODAY).live_usd
     assert listed is not None
     assert dear == pytest.approx(listed.times(3))
+
+
+def test_failures_are_no_answers_to_go_by() -> None:
+    failed = [Drawn(400, 0.0, 0, 0, 1.0, failed=True)] * 50
+    assert forecast(size(), Limits(), own=LIST_PRICES, today=TODAY, sample=failed).projection is None
 
 
 def test_a_model_without_a_price_is_named_with_the_remedy() -> None:

@@ -14,8 +14,12 @@ from batchrunner import Report as PublicReport
 from batchrunner import run_sync
 from batchrunner.cli.capping import pilot_of
 from batchrunner.errors import Exit
+from batchrunner.piloting import projection_told
 from batchrunner.policy.projection import Drawn, Pace, Projection, Rest, project
-from batchrunner.report import Pilot, Wished
+from batchrunner.policy.sharing import Sharing
+from batchrunner.report import Pilot, Wished, closing
+from batchrunner.screen import usd
+from batchrunner.settings import RunSettings
 from running import KEY, command, job_file, rows, run_job, simulator
 
 pty = pytest.importorskip("pty")
@@ -68,6 +72,21 @@ async def test_a_pilot_larger_than_the_job_is_the_job(tmp_path: Path) -> None:
     async with simulator() as (url, _):
         report = await run_job(path, url, pilot=Pilot(20, no))
     assert (report.ending, report.totals.succeeded, report.projection) == ("finished", 5, None)
+
+
+async def test_identical_requests_that_will_not_be_sent_are_not_part_of_what_the_rest_costs(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {n % 30}" for n in range(120)])
+    once = RunSettings(sharing=Sharing(dedupe=True))
+    async with simulator("output_tokens=10..60") as (url, ledger):
+        report = await run_job(path, url, once, pilot=Pilot(10, no))
+        sample = ledger.summary().paid
+        again = await run_job(path, url, once)
+        rest = ledger.summary().paid - sample
+    assert report.projection is not None
+    assert (report.projection.rest, report.projection.identical) == (rest, 110 - rest)
+    assert report.projection.cost_usd is not None
+    assert report.projection.cost_usd.low <= again.counts.cost_usd <= report.projection.cost_usd.high
+    assert f"about {usd(report.projection.cost_usd.likely)} for the 110 pending" in closing(report, str(path))
 
 
 def test_without_a_terminal_the_command_stops_after_the_pilot_and_yes_goes_on(tmp_path: Path) -> None:
@@ -170,6 +189,14 @@ def test_of_several_lanes_the_slowest_decides() -> None:
     drawn = [Drawn(100, 0.01, 50, 200, 2.0, lane=lane) for lane in ("a", "b") for _ in range(5)]
     found = project(drawn, Rest(100, 100.0, {"a": 50, "b": 50}), {"a": Pace(rpm=600), "b": Pace(rpm=60)})
     assert (round(found.seconds.likely), found.bound_by) == (52, "b: requests per minute")
+
+
+def test_a_sample_that_failed_altogether_does_not_say_that_the_rest_is_free() -> None:
+    found = project([Drawn(100, 0.0, 0, 0, 2.0, failed=True)] * 10, Rest(100, 100.0), {})
+    assert (found.cost_usd, found.failed.likely) == (None, 1.0)
+    told = projection_told(found)
+    assert "no telling: every request of the sample failed" in told
+    assert "output" not in told
 
 
 def test_an_unknown_price_makes_the_cost_unknown_and_nothing_else() -> None:

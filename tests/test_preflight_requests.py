@@ -90,6 +90,7 @@ def test_what_the_api_takes_is_no_fault(more: dict[str, Any]) -> None:
         ({"service_tier": "priority"}, "service-tier"),
         ({"speed": "slow"}, "speed"),
         ({"cache_control": {"type": "ephemeral", "ttl": "2h"}}, "cache-control"),
+        ({"cache_control": {"type": "ephemeral", "ttl": ["1h"]}}, "cache-control"),
         ({"betas": "x"}, "betas"),
         ({"fallbacks": []}, "beta-parameter"),
         ({"messages": [{"role": "developer", "content": "x"}]}, "role"),

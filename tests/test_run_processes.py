@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from batchrunner.errors import Exit
 from running import MODEL, RunningCommand, command, job_file, paid_extra, right_answers, rows, simulator_thread
 
 SLOTS = 20
@@ -196,6 +197,13 @@ def test_a_run_needs_no_stderr(tmp_path: Path, progress: str) -> None:
         ["sh", "-c", line, sys.executable, path, progress], check=False, capture_output=True, timeout=30
     )
     assert (ended.returncode, ended.stdout) == (0, b"")
+
+
+def test_where_there_is_no_stdin_nobody_is_asked(tmp_path: Path) -> None:
+    path = job_file(tmp_path / "jobs.jsonl", [f"Question {i}" for i in range(5)])
+    line = '"$0" -m batchrunner run "$1" --model claude-haiku-4-5 --simulate --pilot 2 <&-'
+    ended = subprocess.run(["sh", "-c", line, sys.executable, path], check=False, capture_output=True, timeout=30)
+    assert ended.returncode == Exit.LIMIT, ended.stderr
 
 
 def test_a_second_run_is_refused_while_reading_verbs_work(tmp_path: Path) -> None:

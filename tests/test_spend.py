@@ -61,15 +61,20 @@ def test_the_request_names_the_model_where_a_relay_has_a_name_of_its_own() -> No
     "outcome",
     [
         said(Usage(1000, 100), model="gpt-5"),
-        said(Usage(0, 0)),  # a gateway that leaves the usage out
         said(Usage(10, 10, speed="fast")),  # no such price
     ],
-    ids=["unknown model", "no usage", "no such mode"],
+    ids=["unknown model", "no such mode"],
 )
 def test_what_cannot_be_priced_is_unknown_and_not_free(outcome: Outcome) -> None:
     bill = tariff().bill(attempt({"model": "gpt-5"}), outcome, AT)
     assert (bill.cost_usd, bill.possible_usd) == (None, None)
     assert bill.price is not None
+
+
+@pytest.mark.parametrize("usage", [Usage(0, 0), Usage(12, 0, is_told=False)], ids=["none", "half of it"])
+def test_an_answer_that_does_not_say_what_it_took_costs_at_most_what_was_asked_for(usage: Usage) -> None:
+    bill = tariff().bill(attempt(), said(usage), AT)
+    assert (bill.cost_usd, bill.possible_usd) == (None, tariff().most(attempt(), AT).possible_usd)
 
 
 def test_what_was_refused_costs_nothing_and_what_may_have_been_answered_at_most_all_that_was_asked_for() -> None:

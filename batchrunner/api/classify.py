@@ -20,8 +20,9 @@ from batchrunner.model import ErrorClass, Failure, Outcome, Success, Usage
 _PAID_STATUSES = frozenset({499, 504, 520, 524})
 # An error inside a 200 came after the work had begun, unless it says that the request was turned away.
 _PAID_CLASSES_OF_200 = frozenset({ErrorClass.BAD_RESPONSE, ErrorClass.SERVER, ErrorClass.TIMEOUT})
-#: More tokens than any model counts; SQLite could not store numbers beyond 64 bit.
-_MOST_TOKENS = 1 << 53
+#: More tokens than any model counts, and more searches than any answer makes: such a figure is none.
+_MOST_TOKENS = 100_000_000
+_MOST_SEARCHES = 10_000
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 #: Declined before any output, and billed all the same. Their usage is told either way.
 _BILLED_REFUSALS = frozenset({"bio", "frontier_llm", "reasoning_extraction"})
@@ -143,22 +144,26 @@ def _is_free(refusal: dict[str, Any]) -> bool:
 
 def _usage(usage: Any) -> Usage:
     if not isinstance(usage, dict):
-        return Usage()
-    written = _tokens(usage.get("cache_creation_input_tokens"))
+        return Usage(is_told=False)
     split, tools = usage.get("cache_creation"), usage.get("server_tool_use")
+    needed = [_count(usage.get(name)) for name in ("input_tokens", "output_tokens")]
+    extras = [_count(usage.get(name) or 0) for name in ("cache_creation_input_tokens", "cache_read_input_tokens")]
+    searches = _count(tools.get("web_search_requests") or 0, _MOST_SEARCHES) if isinstance(tools, dict) else 0
+    written = extras[0] or 0
     return Usage(
-        input_tokens=_tokens(usage.get("input_tokens")),
-        output_tokens=_tokens(usage.get("output_tokens")),
+        input_tokens=needed[0] or 0,
+        output_tokens=needed[1] or 0,
         cache_write_tokens=written,
-        cache_read_tokens=_tokens(usage.get("cache_read_input_tokens")),
+        cache_read_tokens=extras[1] or 0,
         # Nobody can have written more for an hour than at all.
-        cache_write_1h_tokens=min(written, _tokens(split.get("ephemeral_1h_input_tokens")))
+        cache_write_1h_tokens=min(written, _count(split.get("ephemeral_1h_input_tokens")) or 0)
         if written and isinstance(split, dict)
         else 0,
-        web_searches=_tokens(tools.get("web_search_requests")) if isinstance(tools, dict) else 0,
+        web_searches=searches or 0,
         service_tier=_word(usage.get("service_tier")),
         speed=_word(usage.get("speed")),
         geo=_word(usage.get("inference_geo")),
+        is_told=None not in (*needed, *extras, searches),
     )
 
 
@@ -167,12 +172,13 @@ def _word(value: Any) -> str | None:
     return value if isinstance(value, str) and value != "standard" and _WORD.fullmatch(value) else None
 
 
-def _tokens(value: Any) -> int:
+def _count(value: Any, most: int = _MOST_TOKENS) -> int | None:
+    """Return the count that *value* is, however it is written; None if it is none, or none that can be true."""
     if isinstance(value, str) and len(value) < 16 and value.isascii() and value.isdecimal():
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if type(value) is int and 0 <= value < _MOST_TOKENS else 0
+    return value if type(value) is int and 0 <= value < most else None
 
 
 def _text_of(body: bytes) -> str:

@@ -147,7 +147,7 @@ def _let_go_of_closed_streams() -> None:
 
 
 def _give_streams() -> None:
-    """Let streams lead nowhere where the process was started without them (`2>&-`): else a run crashes or hangs."""
-    for name in ("stdout", "stderr"):
+    """Let streams lead nowhere where the process was started without them (`<&-`): else a run crashes or hangs."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends

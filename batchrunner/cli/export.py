@@ -85,7 +85,8 @@ def _ledger(jobfile: Path, db: Path | None, target: Path | None, *, force: bool,
             reader, target or _stdout(), fmt, raw=given["raw_csv"], overwrite=force, sources=[jobfile]
         )
     where = visible(str(target)) if target else "stdout"
-    unknown = f", {many(report.unpriced, 'answer')} without a price" if report.unpriced else ""
+    unsaid = f" (at most {usd(report.unsaid_usd)})" if report.unsaid_usd else ""
+    unknown = f", {many(report.unpriced, 'answer')} without a known cost{unsaid}" if report.unpriced else ""
     more = (
         f"; at most {usd(report.possible_usd)} more for {many(report.possibly_billed, 'attempt')} that may have been billed"
         if report.possibly_billed

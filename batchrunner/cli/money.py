@@ -16,6 +16,7 @@ class Bottom:
 
     settled: Account  #: Sums of all but what is in flight.
     in_flight: Account
+    unsaid: Account  #: Of the settled, answers that do not say what they took; they cost `possible_usd` at most.
     projected_usd: (
         float | None
     )  #: All that is known, and as much for each pending request as for a final one; None: no telling.
@@ -25,7 +26,8 @@ class Bottom:
         """Return the bottom line of *given*."""
         settled = total([one for one in given if one.class_ != IN_FLIGHT])
         in_flight = total([one for one in given if one.class_ == IN_FLIGHT])
-        return cls(settled, in_flight, _projected(settled, progress))
+        unsaid = total([one for one in given if one.possible_usd and not one.possibly_billed])
+        return cls(settled, in_flight, unsaid, _projected(settled, progress))
 
     @property
     def known_usd(self) -> float | None:
@@ -40,8 +42,10 @@ class Bottom:
             "known_usd": self.known_usd,
             "unpriced_answers": self.settled.unpriced,
             "possibly_billed_attempts": self.settled.possibly_billed,
-            "possibly_billed_usd": self.settled.possible_usd,
+            "possibly_billed_usd": self.settled.possible_usd - self.unsaid.possible_usd,
             "possibly_billed_unpriced": self.settled.possible_unpriced,
+            "unsaid_answers": self.unsaid.unpriced,
+            "unsaid_usd": self.unsaid.possible_usd,
             "in_flight_attempts": self.in_flight.attempts,
             "in_flight_usd": self.in_flight.possible_usd,
             "projected_usd": self.projected_usd,
@@ -53,10 +57,12 @@ class Bottom:
         """Yield what there is to say, each with its label."""
         yield "spent", spent_words(self)
         if self.settled.possibly_billed:
-            yield (
-                "possibly",
-                f"{_at_most(self.settled)}: {many(self.settled.possibly_billed, 'attempt')} may have been billed without an answer",
-            )
+            attempts = many(self.settled.possibly_billed, "attempt")
+            at_most = _at_most(self.settled, self.unsaid.possible_usd)
+            yield "possibly", f"{at_most}: {attempts} may have been billed without an answer"
+        if self.unsaid.unpriced:
+            told = f"{many(self.unsaid.unpriced, 'answer')} without figures of what they took"
+            yield "unsaid", f"at most {usd(self.unsaid.possible_usd)} more: {told}"
         if self.in_flight.attempts:
             yield "in flight", f"{_at_most(self.in_flight)}: {many(self.in_flight.attempts, 'attempt')}"
         if self.projected_usd is not None:
@@ -72,8 +78,9 @@ def spent_words(bottom: Bottom) -> str:
     """Return what is known, and of how much it is not."""
     settled = bottom.settled
     if bottom.known_usd is None:
-        return f"unknown: no price is known for {many(settled.unpriced, 'answer')}"
-    unknown = f", and {many(settled.unpriced, 'answer')} whose price is not known" if settled.unpriced else ""
+        why = "no usage is known of" if bottom.unsaid.unpriced == settled.unpriced else "no price is known for"
+        return f"unknown: {why} {many(settled.unpriced, 'answer')}"
+    unknown = f", and {many(settled.unpriced, 'answer')} whose cost is not known" if settled.unpriced else ""
     return usd(settled.cost_usd) + unknown
 
 
@@ -87,11 +94,11 @@ def saved_words(account: Account) -> str:
     )
 
 
-def _at_most(account: Account) -> str:
+def _at_most(account: Account, less_usd: float = 0.0) -> str:
     if account.possible_unpriced == account.possibly_billed:
         return "an unknown amount more"
     unknown = f", and {many(account.possible_unpriced, 'attempt')} without a price" if account.possible_unpriced else ""
-    return f"at most {usd(account.possible_usd)} more{unknown}"
+    return f"at most {usd(account.possible_usd - less_usd)} more{unknown}"
 
 
 def _projected(settled: Account, progress: Progress) -> float | None:

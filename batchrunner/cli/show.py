@@ -62,6 +62,8 @@ def detail_lines(detail: Detail) -> Iterator[str]:
     yield _labelled("id", detail.custom_id)
     yield _labelled("line", "no line of the input any more" if detail.line is None else count(detail.line))
     yield _labelled("status", _status(detail))
+    if detail.deduplicated_of is not None:
+        yield _labelled("identical", f"to {detail.deduplicated_of}, which is sent in its place (--dedupe)")
     if detail.timeout_s is not None:
         yield _labelled("timeout", duration(detail.timeout_s))
     yield from _document("metadata", detail.metadata)
@@ -71,8 +73,11 @@ def detail_lines(detail: Detail) -> Iterator[str]:
     for attempt in detail.attempts:
         yield ""
         yield from _attempt_lines(attempt)
-        if attempt.number in answers:
-            yield from _answer_lines(answers[attempt.number])
+        if (answer := answers.pop(attempt.number, None)) is not None:
+            yield from _answer_lines(answer)
+    for copied in answers.values():
+        yield ""
+        yield from _answer_lines(copied)
 
 
 def _status(detail: Detail) -> str:

@@ -117,7 +117,7 @@ def _table(kind: str, groups: Sequence[tuple[str, Account]]) -> list[str]:
 
 def _figures(sums: Account) -> tuple[str, ...]:
     known = "unknown" if sums.answered and sums.unpriced == sums.answered else usd(sums.cost_usd)
-    more = "" if not sums.possibly_billed else usd(sums.possible_usd)
+    more = "" if not (sums.possibly_billed or sums.possible_usd) else usd(sums.possible_usd)
     return (
         count(sums.attempts),
         count(sums.answered),

@@ -26,6 +26,7 @@ class LedgerReport:
     unpriced: int = 0  #: Answers without a cost.
     possibly_billed: int = 0
     possible_usd: float = 0.0
+    unsaid_usd: float = 0.0  #: What answers cost at most that do not say what they took.
 
 
 def export_ledger(
@@ -72,7 +73,10 @@ def _write(reader: Reader, sink: Sink, fmt: Format, *, raw: bool) -> LedgerRepor
         report.known_usd += row["cost_usd"] or 0.0
         report.unpriced += row["cost_usd"] is None and row["output_tokens"] is not None
         report.possibly_billed += row["possibly_billed"]
-        report.possible_usd += row["possible_usd"] or 0.0
+        if row["possibly_billed"]:
+            report.possible_usd += row["possible_usd"] or 0.0
+        else:
+            report.unsaid_usd += row["possible_usd"] or 0.0
         if csv is not None:
             csv.row(tuple(row))
         else:

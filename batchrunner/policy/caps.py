@@ -9,6 +9,7 @@ from batchrunner.errors import UsageError
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"(?:(\d{1,6}(?:\.\d{1,3})?)([smhd]))+")
 _PART = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _MOST_SECONDS = 366 * 86_400
 _MOST_USD = 10**9
 
@@ -48,7 +49,9 @@ def parse_usd(name: str, value: str | float | None) -> float | None:
     """
     if value is None or value == "none":
         return None
-    text = str(value).strip().removeprefix("$").replace(",", "").replace("_", "")
+    text = str(value).strip().removeprefix("$")
+    if _THOUSANDS.fullmatch(text):  # any other comma may be meant as a point: 1,50 is not 150
+        text = text.replace(",", "")
     try:
         usd = math.nan if isinstance(value, bool) else float(text)
     except ValueError:

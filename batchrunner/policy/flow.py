@@ -243,7 +243,7 @@ class Flow:
     def _used(self, now: float, attempt: Attempt, answer: Success, place: Place) -> tuple[int, int]:
         """Return the tokens that *answer* counts for, and let the estimates learn from it."""
         usage = answer.usage
-        if usage == Usage():  # gateways leave it out
+        if not usage.is_told or usage == Usage():  # gateways leave it out, or forge it
             return round(place.input_tokens), round(len(answer.text) / CHARS_PER_TOKEN)
         counted = usage.input_tokens + usage.cache_write_tokens
         self._input_estimate.note(attempt.params, counted + (usage.cache_read_tokens if attempt.prefix else 0))

@@ -37,7 +37,7 @@ class AgainstModel:
         yield from _sizes(model, params["max_tokens"], tokens)
         yield from _thinking(model, params.get("thinking"))
         choice = params.get("tool_choice")
-        if model.forced_tools is False and isinstance(choice, dict) and choice.get("type") in {"any", "tool"}:
+        if model.forced_tools is False and isinstance(choice, dict) and choice.get("type") in ("any", "tool"):
             yield error("forced-tools", f"{model.id} takes no tool_choice of type any or tool", "use auto")
         if params["messages"][-1]["role"] == "assistant":
             yield from _prefill(model, params["messages"][-1]["content"])
@@ -92,7 +92,7 @@ def _sizes(model: Model, max_tokens: int, tokens: int) -> Iterator[Fault]:
 
 def _thinking(model: Model, thinking: Any) -> Iterator[Fault]:
     type_ = thinking.get("type") if isinstance(thinking, dict) else None
-    if model.thinking is None or type_ not in {"adaptive", "enabled", "disabled"} or type_ in model.thinking:
+    if model.thinking is None or type_ not in ("adaptive", "enabled", "disabled") or type_ in model.thinking:
         return
     instead = ", ".join(sorted(model.thinking))
     yield error("thinking-of-model", f"{model.id} takes no thinking of type {type_}", f"it takes: {instead}")

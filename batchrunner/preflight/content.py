@@ -117,7 +117,7 @@ def check_cache_control(value: Any) -> Iterator[Fault]:
     """Yield what is wrong with a cache breakpoint."""
     if value is None:
         return
-    if not isinstance(value, dict) or value.get("type") != "ephemeral" or value.get("ttl", "5m") not in {"5m", "1h"}:
+    if not isinstance(value, dict) or value.get("type") != "ephemeral" or value.get("ttl", "5m") not in ("5m", "1h"):
         yield error("cache-control", 'cache_control must be {"type": "ephemeral"}, optionally with "ttl": "5m" or "1h"')
 
 

@@ -79,7 +79,7 @@ def _thinking(value: Any, params: Mapping[str, Any]) -> Iterator[Fault]:
         yield error("thinking-budget", "budget_tokens of thinking must be at least 1,024")
     elif budget >= params["max_tokens"]:
         yield error("thinking-budget", "budget_tokens of thinking must be below max_tokens, which it is a part of")
-    if value.get("display", "summarized") not in {"summarized", "omitted"}:
+    if value.get("display", "summarized") not in ("summarized", "omitted"):
         yield error("thinking", "display of thinking must be summarized or omitted")
 
 
@@ -106,7 +106,7 @@ def _tools(value: Any, _params: Mapping[str, Any]) -> Iterator[Fault]:
     for tool in value:
         if tool.get("type") == "function" or "function" in tool:
             yield error("tools", "a tool in OpenAI's form", "write name, description and input_schema side by side")
-        elif tool.get("type", "custom") in {"custom", None}:
+        elif tool.get("type", "custom") in ("custom", None):
             yield from _custom_tool(tool)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cached_property
 
@@ -67,15 +67,16 @@ class Tariff:
         self._tags[model, endpoint, day] = tag
         return tag
 
-    def most(self, attempt: Attempt, at: str) -> Bill:
-        """Return what *attempt*, sent at the UTC stamp *at*, costs at most: all of `max_tokens`, and a generous prompt."""
+    def most(self, attempt: Attempt, at: str, *, batch: bool = False) -> Bill:
+        """Return what *attempt*, sent at the UTC stamp *at*, costs at most: all of `max_tokens`, and a generous prompt.
+
+        *batch*: as a row of a batch.
+        """
         tag = self.tag(requested_model(attempt.params), attempt.endpoint, at[:10])
         if tag.price is None:
             return Bill(tag.number, tag.model)
-        tokens = most_input_tokens(attempt.params)
-        return Bill(
-            tag.number, tag.model, possible_usd=round(_most(tag.price, attempt.params, tokens, attempt.max_tokens), 12)
-        )
+        most = _most_of(attempt, tag.price)
+        return Bill(tag.number, tag.model, possible_usd=most * tag.price.batch if batch else most)
 
     def bill(self, attempt: Attempt, outcome: Outcome, at: str) -> Bill:
         """Return what *attempt* cost, now that it is over at the UTC stamp *at*."""
@@ -94,13 +95,16 @@ class Tariff:
             tag = asked if asked.price is not None else tag
         if not answer.billed:
             return Bill(tag.number, tag.model, 0.0)
-        return bill_of(answer.usage, tag)
+        bill = bill_of(answer.usage, tag)
+        if bill.cost_usd is None and tag.price is not None and tag.price.cost(answer.usage) is not None:
+            return replace(bill, possible_usd=_most_of(attempt, tag.price))
+        return bill
 
 
 def bill_of(usage: Usage, tag: Tag) -> Bill:
     """Return what an answer of this *usage* costs by the price of *tag*."""
     price = tag.price
-    if price is None or not usage.prompt_tokens:  # gateways leave the usage out; no prompt has no tokens
+    if price is None or not usage.is_told or not usage.prompt_tokens:  # no prompt has no tokens
         return Bill(tag.number, tag.model)
     cost = price.cost(usage)
     if cost is None:
@@ -112,6 +116,10 @@ def bill_of(usage: Usage, tag: Tag) -> Bill:
         saved_batches = (price.cost(usage, batch=False) or cost) - cost
     # What is below a picodollar comes of binary fractions: no price is that fine.
     return Bill(tag.number, tag.model, round(cost, 12), None, round(saved_cache, 12), round(saved_batches, 12))
+
+
+def _most_of(attempt: Attempt, price: Price) -> float:
+    return round(_most(price, attempt.params, most_input_tokens(attempt.params), attempt.max_tokens), 12)
 
 
 def _most(price: Price, params: str, tokens: float, max_tokens: int) -> float:

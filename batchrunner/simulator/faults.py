@@ -67,6 +67,10 @@ _RATE_MESSAGE = (
 _UI = b'<!doctype html><html lang="en"><head><title>Console</title></head><body><div id="root"></div></body></html>'
 _LOST_KEY = b'{"error":{"message":"Incorrect API key provided.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}'
 _QUOTA = b'{"error":{"type":"new_api_error","code":"insufficient_user_quota","message":"user quota is not enough"}}'
+_NO_USAGE = (
+    b'{"type":"message","id":"chat-1","role":"assistant","model":"relayed","stop_reason":"end_turn",'
+    b'"content":[{"type":"text","text":"An answer by a relay."}]}'
+)
 _NO_CHANNEL = (
     b'{"error":{"type":"one_api_error","code":"model_not_found",'
     b'"message":"No available channel for model claude-haiku-4-5 under group default"}}'
@@ -174,6 +178,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         ),
         "200_truncated": Fault("half of the JSON, length correct", wire=Wire.TRUNCATE, paid=True, slow=True),
         "200_empty": Fault("no body", raw=(JSON_TYPE, b"")),
+        "200_no_usage": Fault("an answer that does not say what it took", raw=(JSON_TYPE, _NO_USAGE)),
         "200_utf8": Fault("bytes that are not UTF-8", raw=(JSON_TYPE, b'{"type":"message","content":"\xff\xfe"}')),
         "reset": Fault("RST before any byte", wire=Wire.SILENT_RESET, slow=True),
         "reset_body": Fault("RST in mid-body", wire=Wire.RESET_MIDWAY, paid=True, slow=True),

@@ -12,9 +12,10 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError, UsageError
 from batchrunner.model import ErrorClass, State
+from batchrunner.store.detail import HAS_TWINS
 from batchrunner.store.files import open_reader, store_path
 from batchrunner.store.found import Progress
-from batchrunner.store.read import HAS_TWINS, PROGRESS
+from batchrunner.store.read import PROGRESS
 from batchrunner.store.received import received
 
 #: A page of results ends with the answer that makes it so long.

@@ -13,6 +13,8 @@ from batchrunner.store.received import received
 _REQUEST = """SELECT q.seq, q.custom_id, q.line, q.state, q.error_class, q.error_message, q.not_before, q.finished_at,
         i.params, i.metadata, i.timeout_s
     FROM requests q JOIN inputs i ON i.seq = q.seq WHERE q.custom_id = ?"""
+HAS_TWINS = "SELECT count(*) FROM pragma_table_info('requests') WHERE name = 'answered_by'"  # from the fifth schema on
+_TWIN = "SELECT o.custom_id FROM requests q CROSS JOIN requests o ON o.seq = q.answered_by WHERE q.seq = ?"
 _OVERRIDES = "SELECT created_at, patch FROM overrides WHERE seq = ? ORDER BY rowid"
 # Whatever columns there are: a store of an earlier schema is read as it is.
 _ATTEMPTS = """SELECT a.*, round((julianday(a.ended_at) - julianday(a.started_at)) * 86400, 3) AS duration_s
@@ -84,6 +86,7 @@ class Detail:
     timeout_s: float | None
     attempts: list[Attempted]
     answers: list[Answer]
+    deduplicated_of: str | None = None  #: The identical request that is sent, or was, in its place (`--dedupe`).
 
 
 def find_detail(conn: sqlite3.Connection, custom_id: str) -> Detail | None:
@@ -107,7 +110,15 @@ def find_detail(conn: sqlite3.Connection, custom_id: str) -> Detail | None:
             Answer(**{**row, "accepted": bool(row["accepted"]), "message": received(row["message"])})
             for row in conn.execute(_ANSWERS, (seq,))
         ],
+        deduplicated_of=_twin(conn, seq),
     )
+
+
+def _twin(conn: sqlite3.Connection, seq: int) -> str | None:
+    if not conn.execute(HAS_TWINS).fetchone()[0]:
+        return None
+    row = conn.execute(_TWIN, (seq,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _attempted(row: dict[str, Any]) -> Attempted:

@@ -15,7 +15,7 @@ from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
 from batchrunner.store.batches import all_batches, sitting
 from batchrunner.store.damage import is_damage
-from batchrunner.store.detail import Detail, find_detail, id_at_line, similar_ids
+from batchrunner.store.detail import HAS_TWINS, Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
 from batchrunner.store.found import (
     ExportRow,
@@ -41,7 +41,6 @@ JOB = "SELECT input_path, simulated, defaults, created_at, import_completed_at F
 PROGRESS = "SELECT requests, succeeded, failed, pending, removed FROM progress"
 RUNS = "SELECT * FROM runs ORDER BY id DESC LIMIT :count"  # of whatever schema
 FIRST_RUN = "SELECT min(id) FROM runs"
-HAS_TWINS = "SELECT count(*) FROM pragma_table_info('requests') WHERE name = 'answered_by'"  # from the fifth schema on
 TWINS = "SELECT EXISTS (SELECT 1 FROM requests INDEXED BY requests_waiting WHERE answered_by IS NOT NULL)"
 # The literal predicates are those of the partial indexes; without the hints SQLite, which may have no statistics yet,
 # walks the index on `line` and looks up every row.

@@ -7,7 +7,7 @@ from batchrunner.prices import requested_model
 from batchrunner.prices.sizing import JobSize
 
 _FINAL = """SELECT length(i.params), total(coalesce(a.cost_usd, a.possible_usd)),
-        sum(a.cost_usd IS NULL AND a.possible_usd IS NULL),
+        sum(a.cost_usd IS NULL AND (a.possible_usd IS NULL OR a.output_tokens IS NOT NULL)),
         total(a.input_tokens) + total(a.cache_write_tokens), total(a.output_tokens),
         max(0.0, max((julianday(a.ended_at) - julianday(a.started_at)) * 86400)),
         q.state = 'failed', q.error_class IS 'truncated', q.model_class
@@ -18,7 +18,7 @@ _FINAL = """SELECT length(i.params), total(coalesce(a.cost_usd, a.possible_usd))
 # Fresh ones alone: what waits for a retry is no different. Every so-manieth along the index, so that it takes a second
 # at ten million.
 _WAITING = """SELECT i.params, i.max_tokens FROM requests q INDEXED BY requests_fresh CROSS JOIN inputs i ON i.seq = q.seq
-    WHERE q.state = 'pending' AND q.not_before IS NULL AND q.line IS NOT NULL AND q.seq % :step = 0"""
+    WHERE q.state = 'pending' AND q.not_before IS NULL AND q.line IS NOT NULL AND q.answered_by IS NULL AND q.seq % :step = 0"""
 _LIMITS = """SELECT lane, rpm, itpm, otpm FROM minutes
     WHERE run_id = (SELECT max(run_id) FROM minutes) AND (rpm IS NOT NULL OR itpm IS NOT NULL OR otpm IS NOT NULL)
     ORDER BY minute"""

@@ -61,19 +61,21 @@ def add_to(db: "Database") -> None:
 
 # --- identical requests -------------------------------------------------------------------------------------------
 
-# Identical is what would be sent: the parameters of the line with whatever `retry --set` has laid over them.
-_SENT = """params_hash || coalesce((SELECT group_concat(patch, char(10)) FROM
+#: Identical is what would be sent: the parameters of the line with whatever `retry --set` has laid over them.
+SENT = """params_hash || coalesce((SELECT group_concat(patch, char(10)) FROM
     (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)), '')"""
+# An answer is as good where its line is gone; a copy is copied only where its original has another answer by now.
 _FAMILIES = f"""CREATE TEMP TABLE families AS
-    SELECT {_SENT} AS sent,
-           min(CASE WHEN q.state = 'succeeded' THEN q.seq END) AS answered,
+    SELECT {SENT} AS sent,
+           coalesce(min(CASE WHEN q.state = 'succeeded' AND q.answered_by IS NULL THEN q.seq END),
+                    min(CASE WHEN q.state = 'succeeded' THEN q.seq END)) AS answered,
            coalesce(min(CASE WHEN q.state = 'pending' AND q.batch_id IS NOT NULL THEN q.seq END),
                     min(CASE WHEN q.state = 'pending' THEN q.seq END)) AS first
-    FROM requests q WHERE q.line IS NOT NULL AND q.line <= :last_line AND q.state <> 'failed'
+    FROM requests q WHERE q.state <> 'failed' AND (q.line <= :last_line OR q.line IS NULL AND q.state = 'succeeded')
     GROUP BY sent HAVING count(*) > 1 AND first IS NOT NULL"""  # noqa: S608 - fixed texts
 _PAIR = f"""UPDATE requests AS q SET answered_by = coalesce(f.answered, f.first), not_before = NULL
     FROM temp.families f
-    WHERE f.sent = {_SENT} AND q.state = 'pending' AND q.batch_id IS NULL AND q.line IS NOT NULL
+    WHERE f.sent = {SENT} AND q.state = 'pending' AND q.batch_id IS NULL AND q.line IS NOT NULL
       AND q.line <= :last_line AND q.seq <> coalesce(f.answered, f.first)"""  # noqa: S608 - fixed texts
 _RELEASE = "UPDATE requests SET answered_by = NULL WHERE state = 'pending' AND answered_by IS NOT NULL"
 

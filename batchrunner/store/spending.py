@@ -77,7 +77,7 @@ VIEWS = {
 }
 
 KEEP_PRICE = "INSERT OR IGNORE INTO prices (id, model, endpoint, priced_at, figures) VALUES (?, ?, ?, ?, ?)"
-PROBABLY_SPENT = """SELECT total(cost_usd), total(possible_usd), sum(possibly_billed), sum(answered) - sum(unpriced)
+PROBABLY_SPENT = """SELECT total(cost_usd), total(possible_usd), sum(possibly_billed) + sum(unpriced), sum(answered) - sum(unpriced)
     FROM spend GROUP BY model"""
 _SUMS = (
     "attempts", "answered", "unpriced", "possibly_billed", "input_tokens", "output_tokens", "cache_write_tokens",
@@ -133,7 +133,8 @@ def spent(settlement: Settlement, endpoint: str) -> tuple[Any, ...]:
 def probably_spent_usd(conn: sqlite3.Connection) -> float:
     """Return what all runs have spent so far, in US dollars, as far as prices are known.
 
-    A call that was possibly billed counts as much as the model's answers on the average, at most what it may have cost.
+    A call that was possibly billed, or whose answer did not say what it took, counts as much as the model's other answers
+    on the average, at most what it may have cost.
     """
     total = 0.0
     for known, possible, doubtful, priced in conn.execute(PROBABLY_SPENT):
