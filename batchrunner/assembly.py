@@ -16,6 +16,7 @@ from batchrunner.endpoint import Way
 from batchrunner.keeping import HEARTBEAT_S
 from batchrunner.lane import Berth, Lane, monotonic_of
 from batchrunner.limiter import Limiter
+from batchrunner.policy.courses import Span
 from batchrunner.policy.failover import Standing
 from batchrunner.policy.judge import Judge
 from batchrunner.policy.last_start import LastStart
@@ -108,6 +109,11 @@ def assemble(
     )
 
 
+#: So many requests of each lane are looked at for what they may cost; retries whenever they are due.
+_PREVIEWED = 500
+_EVER = "9999"
+
+
 def tariff_of(way: Way, writer: Writer) -> Tariff:
     """Return the prices of a run's endpoints; each goes on record before its first use."""
     endpoints = [(reached.name, reached.prices) for reached in way.reached]
@@ -121,7 +127,7 @@ def _keep(writer: Writer, tag: Tag) -> None:
 def till_for(means: Means, way: Way, queue: Queue, spent_usd: float) -> Till | None:
     """Return what keeps `--max-cost`, None without one; *spent_usd*: what is spent of it already.
 
-    Raises `UsageError` where a lane begins with a request whose price is not known.
+    Raises `UsageError` where there is a request among the first of a lane whose price is not known.
     """
     cap_usd, now = means.settings.caps.max_cost_usd, means.clock.utc_now()
     if cap_usd is None:
@@ -129,8 +135,9 @@ def till_for(means: Means, way: Way, queue: Queue, spent_usd: float) -> Till | N
     prices = (partial(price_of, own=reached.prices, today=now.date()) for reached in way.reached)
     till = Till(Purse(cap_usd, spent_usd), [Fares(price_list) for price_list in prices])
     for name in queue.model_classes():
-        for attempt in queue.claim(Claim(name, 0, stamp(now), count=1)).attempts:
-            till.preview(attempt)
+        for span in (None, Span()):  # without marked prefixes, and with them
+            for attempt in queue.claim(Claim(name, 0, _EVER, count=_PREVIEWED, span=span)).attempts:
+                till.preview(attempt)
     return till
 
 

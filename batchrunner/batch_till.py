@@ -3,6 +3,7 @@
 from batchrunner.errors import UsageError
 from batchrunner.model import Attempt, Bill
 from batchrunner.prices import Tariff, requested_model
+from batchrunner.screen import usd
 
 
 class BatchTill:
@@ -48,6 +49,7 @@ class BatchTill:
     def told(self) -> str:
         """What to say when it does not admit a row."""
         return (
-            f"What is spent and what batches at the API may cost reach --max-cost ({self._cap_usd:g} USD): nothing more is "
-            "submitted."
+            f"{usd(self._spent_usd)} of {usd(self._cap_usd or 0.0)} (--max-cost) is spent, and the rows that were submitted may "
+            f"cost {usd(self._promised_usd)}: nothing more is. Once they are collected the same command goes on with what is "
+            "left; with a higher --max-cost at once."
         )

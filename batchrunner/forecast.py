@@ -102,7 +102,7 @@ def forecast(
     lanes = _lanes(size, by_size)
     may = {lane: _permitted(limits, (known or {}).get(lane, Pace())) for lane in lanes}
     projection, time = None, duration_of(lanes, may, limits.cap)
-    if sum(not one.failed for one in sample) >= _ENOUGH and by_size.requests:
+    if sum(one.output_tokens > 0 for one in sample) >= _ENOUGH and by_size.requests:
         projection = project(sample, _rest(size, lanes), may)
         time = Duration(projection.seconds, projection.bound_by, "")
     is_limited = any(limit is not None for one in may.values() for limit in (one.rpm, one.itpm, one.otpm))

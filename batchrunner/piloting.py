@@ -37,8 +37,8 @@ def _lines(found: Projection, left_usd: float | None) -> Iterator[str]:
     identical = f" (beside {count(found.identical)} identical to others)" if found.identical else ""
     drawn = f"pilot: {count(found.drawn)} requests drawn by chance{spent}"
     yield f"{drawn}. The other {count(found.rest)}{identical}, in 19 of 20 cases:"
-    if found.all_failed:
-        yield "  cost       no telling: every request of the sample failed"
+    if found.none_answered:
+        yield "  cost       no telling: no request of the sample was answered"
     else:
         yield f"  cost       {_usd(found.cost_usd)}{' by batches' if found.by_batches else ''}"
     if left_usd is not None and found.cost_usd is not None and found.cost_usd.high > left_usd:
@@ -46,7 +46,7 @@ def _lines(found: Projection, left_usd: float | None) -> Iterator[str]:
         yield f"  --max-cost leaves {usd(left_usd)}: enough for about {count(min(found.rest, reach))} of them"
     live = f"{_between(found.seconds, duration)}; what decides: {found.bound_by}"
     yield f"  time       {'as batches take, up to 24 h' if found.by_batches else live}"
-    if not found.all_failed:
+    if not found.none_answered:
         yield f"  output     {_between(found.output_tokens, _tokens)}"
     yield f"  failed     {_between(found.failed, _percent)}"
     yield f"  truncated  {_between(found.truncated, _percent)}"

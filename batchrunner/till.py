@@ -35,10 +35,11 @@ class Till:
         self._worst_usd = 0.0
 
     def preview(self, attempt: Attempt) -> None:
-        """Look at an *attempt* that is going to be one of the first; raises `UsageError` if its price is not known."""
-        if (fare := self._fares[0].of(attempt)) is None:
-            raise UsageError(_UNKNOWN.format(attempt.custom_id))
-        self._worst_usd = max(self._worst_usd, fare.worst_usd)
+        """Look at an *attempt* that is going to be one of the first; raises `UsageError` if some endpoint has no price for it."""
+        for fares in self._fares:  # those that only step in would end the run when they do
+            if (fare := fares.of(attempt)) is None:
+                raise UsageError(_UNKNOWN.format(attempt.custom_id))
+            self._worst_usd = max(self._worst_usd, fare.worst_usd)
 
     def words(self, slots: int) -> str:
         """Return what is said of the cap before anything is sent; *slots*: calls in flight at most."""

@@ -33,6 +33,7 @@ def test_a_row_whose_cost_is_not_known_counts_as_what_it_might_have_cost() -> No
     assert money.admits(0.6)
     money.paid(Bill(cost_usd=None), 0.6)
     assert not money.admits(0.6)
+    assert "$0.60 of $1.00 (--max-cost) is spent" in money.told
     free = till(cap_usd=1.0)
     assert free.admits(0.6)
     free.paid(Bill(cost_usd=0.0), 0.6)

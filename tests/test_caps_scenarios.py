@@ -1,5 +1,6 @@
 """Caps on money and time, in whole runs in virtual time; the server's own ledger is the witness."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,25 @@ def test_a_cap_is_refused_where_the_price_is_not_known(tmp_path: Path) -> None:
     assert refused.code == Exit.USAGE
     assert "No price is known" in refused.stderr
     assert rows(tmp_path / "jobs.db", "SELECT count(*) FROM attempts")[0][0] == 0
+
+
+def marked(path: Path, models: list[str]) -> Path:
+    system = [{"type": "text", "text": "word " * 3000, "cache_control": {"type": "ephemeral"}}]
+    messages = [{"role": "user", "content": "One"}]
+    bodies = [{"model": model, "max_tokens": 100, "system": system, "messages": messages} for model in models]
+    path.write_text("".join(json.dumps({"params": body}) + "\n" for body in bodies), encoding="utf-8")
+    return path
+
+
+def test_requests_with_marked_prefixes_are_looked_at_before_anything_is_sent(tmp_path: Path) -> None:
+    job = marked(tmp_path / "jobs.jsonl", ["claude-sonnet-5"] * 3)
+    done = command("run", job.name, "--simulate", "--max-cost", "5", cwd=tmp_path, key=None)
+    assert done.code == Exit.OK, done.stderr
+    assert "less than $0.0128 (an answer as long as max_tokens)" in done.stderr
+    job = marked(tmp_path / "other.jsonl", ["claude-sonnet-5"] * 3 + ["claude-sonnet-5-of-mine"])
+    refused = command("run", job.name, "--simulate", "--max-cost", "5", cwd=tmp_path, key=None)
+    assert refused.code == Exit.USAGE, refused.stderr
+    assert rows(tmp_path / "other.db", "SELECT count(*) FROM attempts")[0][0] == 0
 
 
 @pytest.mark.parametrize("text", ["0", "-3", "five", "nan", "1e99", "", "1,50", "12,5", "1,2345", "1_0,00", ",5"])

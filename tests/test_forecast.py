@@ -169,6 +169,33 @@ def test_a_large_store_is_sized_by_a_part_of_it(tmp_path: Path) -> None:
     assert whole.estimate.requests == 9000
 
 
+def test_a_few_of_many_are_sized_by_a_part_of_them_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    add = JobSize.add
+
+    def counted(self: JobSize, params: str, model: str, max_tokens: int) -> None:
+        read.append(params)
+        add(self, params, model, max_tokens)
+
+    monkeypatch.setattr(JobSize, "add", counted)
+    with building(tmp_path / "jobs.db") as store:
+        store.take_in(requests(9000))
+        with contextlib.closing(open_reader(store.path)) as conn:
+            assert sampled.pending_size(conn, 20).requests == pytest.approx(20)
+    assert 2000 <= len(read) <= 3000
+
+
+def test_what_a_retry_changes_counts(tmp_path: Path) -> None:
+    with building(tmp_path / "jobs.db") as store:
+        store.take_in(requests(10))
+        patch = json.dumps({"max_tokens": 16_000, "model": "claude-opus-5"})
+        store.conn.execute("INSERT INTO overrides (seq, patch, created_at) SELECT seq, ?, '' FROM requests", (patch,))
+        with contextlib.closing(open_reader(store.path)) as conn:
+            found = forecast_of(conn, 10, Limits(), own=LIST_PRICES, today=TODAY)
+    assert found.estimate.max_output_tokens == 160_000
+    assert list(found.estimate.by_model) == ["claude-opus-5"]
+
+
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_what_waits_is_found_along_its_index_and_what_is_final_from_the_end(tmp_path: Path, *, analyzed: bool) -> None:
     with building(tmp_path / "jobs.db") as store:
@@ -179,6 +206,7 @@ def test_what_waits_is_found_along_its_index_and_what_is_final_from_the_end(tmp_
             for sql, asked in ((sampled._WAITING, {"step": 2}), (sampled._FINAL, {"most": 400})):
                 plan = [row["detail"] for row in conn.execute("EXPLAIN QUERY PLAN " + sql, asked)]
                 walks = [step for step in plan if step.startswith("SCAN ")]
-                fine = {"SCAN q USING INDEX requests_fresh", "SCAN latest", "SCAN attempts"}  # from its end
+                # Attempts from their end; the subquery is what was found of a single request's changes.
+                fine = {"SCAN q USING INDEX requests_fresh", "SCAN latest", "SCAN attempts", "SCAN (subquery-1)"}
                 assert set(walks) <= fine | {"SCAN q USING COVERING INDEX requests_fresh"}, plan
                 assert not [step for step in plan if step.startswith(("SCAN a ", "SCAN i"))], plan

@@ -191,12 +191,14 @@ def test_of_several_lanes_the_slowest_decides() -> None:
     assert (round(found.seconds.likely), found.bound_by) == (52, "b: requests per minute")
 
 
-def test_a_sample_that_failed_altogether_does_not_say_that_the_rest_is_free() -> None:
+def test_a_sample_without_an_answer_does_not_say_that_the_rest_is_free() -> None:
     found = project([Drawn(100, 0.0, 0, 0, 2.0, failed=True)] * 10, Rest(100, 100.0), {})
     assert (found.cost_usd, found.failed.likely) == (None, 1.0)
     told = projection_told(found)
-    assert "no telling: every request of the sample failed" in told
+    assert "no telling: no request of the sample was answered" in told
     assert "output" not in told
+    cut = project([Drawn(100, 0.01, 50, 200, 2.0, failed=True, truncated=True)] * 10, Rest(100, 100.0), {})
+    assert cut.cost_usd == pytest.approx((1.0,) * 3), "what was cut off was paid for"
 
 
 def test_an_unknown_price_makes_the_cost_unknown_and_nothing_else() -> None:

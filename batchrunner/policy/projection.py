@@ -55,7 +55,7 @@ class Projection:
     seconds: Range
     bound_by: str  #: What decides on the time.
     identical: int = 0  #: As of `Rest`.
-    all_failed: bool = False  #: Nothing of the sample was answered well, so it does not tell what an answer costs.
+    none_answered: bool = False  #: Nothing of the sample was answered, so it does not tell what an answer costs.
     by_batches: bool = False  #: The rest goes by batches: at a part of the price, in the API's own time.
 
     def as_record(self) -> dict[str, Any]:
@@ -77,11 +77,11 @@ def project(drawn: Sequence[Drawn], rest: Rest, paces: Mapping[str, Pace], *, fa
     inputs, outputs = each([one.input_tokens for one in drawn]), each([one.output_tokens for one in drawn])
     times = [_time(drawn, rest, lane, count, paces) for lane, count in (rest.lanes or {"": rest.requests}).items()]
     seconds, bound_by = max(times, key=lambda time: time[0].likely)
-    is_priced, all_failed = len(costs) == len(drawn), bool(drawn) and all(one.failed for one in drawn)
+    is_priced, none_answered = len(costs) == len(drawn), not any(one.output_tokens for one in drawn)
     return Projection(
         drawn=len(drawn),
         rest=rest.requests,
-        cost_usd=each(costs).times(rest.requests * factor) if is_priced and not all_failed else None,
+        cost_usd=each(costs).times(rest.requests * factor) if is_priced and not none_answered else None,
         spent_usd=sum(costs) if is_priced else None,
         input_tokens=inputs.times(rest.requests),
         output_tokens=outputs.times(rest.requests),
@@ -90,7 +90,7 @@ def project(drawn: Sequence[Drawn], rest: Rest, paces: Mapping[str, Pace], *, fa
         seconds=seconds,
         bound_by=bound_by,
         identical=rest.identical,
-        all_failed=all_failed,
+        none_answered=none_answered,
         by_batches=factor != 1.0,
     )
 

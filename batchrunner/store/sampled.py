@@ -5,6 +5,7 @@ import sqlite3
 from batchrunner.policy.projection import Drawn, Pace
 from batchrunner.prices import requested_model
 from batchrunner.prices.sizing import JobSize
+from batchrunner.store.queue import patched
 
 _FINAL = """SELECT length(i.params), total(coalesce(a.cost_usd, a.possible_usd)),
         sum(a.cost_usd IS NULL AND (a.possible_usd IS NULL OR a.output_tokens IS NOT NULL)),
@@ -17,8 +18,11 @@ _FINAL = """SELECT length(i.params), total(coalesce(a.cost_usd, a.possible_usd))
     WHERE a.ended_at IS NOT NULL GROUP BY q.seq"""
 # Fresh ones alone: what waits for a retry is no different. Every so-manieth along the index, so that it takes a second
 # at ten million.
-_WAITING = """SELECT i.params, i.max_tokens FROM requests q INDEXED BY requests_fresh CROSS JOIN inputs i ON i.seq = q.seq
+_WAITING = """SELECT i.params, i.max_tokens,
+        (SELECT json_group_array(json(patch)) FROM (SELECT patch FROM overrides WHERE seq = q.seq ORDER BY rowid)) AS patches
+    FROM requests q INDEXED BY requests_fresh CROSS JOIN inputs i ON i.seq = q.seq
     WHERE q.state = 'pending' AND q.not_before IS NULL AND q.line IS NOT NULL AND q.answered_by IS NULL AND q.seq % :step = 0"""
+_ALL_WAITING = "SELECT coalesce(max(requests - succeeded - failed), 0) FROM job"
 _LIMITS = """SELECT lane, rpm, itpm, otpm FROM minutes
     WHERE run_id = (SELECT max(run_id) FROM minutes) AND (rpm IS NOT NULL OR itpm IS NOT NULL OR otpm IS NOT NULL)
     ORDER BY minute"""
@@ -40,10 +44,11 @@ def final_sample(conn: sqlite3.Connection, most: int = _MOST) -> list[Drawn]:
 
 
 def pending_size(conn: sqlite3.Connection, pending: int) -> JobSize:
-    """Return how large the *pending* requests are, by a sample of them if they are many."""
-    step = max(1, pending // _MOST_WAITING)
+    """Return how large the *pending* requests are, by a sample if the store has many that wait, those or others."""
+    step = max(1, conn.execute(_ALL_WAITING).fetchone()[0] // _MOST_WAITING)
     size = JobSize()
-    for params, max_tokens in conn.execute(_WAITING, {"step": step}):
+    for given, permitted, patches in conn.execute(_WAITING, {"step": step}):
+        params, max_tokens = (given, permitted) if patches == "[]" else patched(given, patches)[:2]
         size.add(params, requested_model(params), max_tokens)
     return size.times(pending / size.requests) if size.requests else size
 

@@ -10,6 +10,9 @@ from batchrunner.jobfile.defaults import nearest
 from batchrunner.jobfile.faults import kind, shown
 from batchrunner.policy.window import Rate
 
+#: Of an amount of money.
+_MOST = 1_000_000
+
 Check = Callable[[Any], None]
 Place = tuple[str, ...]
 
@@ -75,9 +78,9 @@ def seconds(*, zero: bool) -> Check:
 
 
 def amount(value: Any) -> None:
-    """Check for an amount of money or a factor: a number from 0."""
-    if type(value) not in {int, float} or not 0 <= value < math.inf:
-        raise ValueError(f"must be a number from 0{but(value)}.")
+    """Check for an amount of money or a factor: a number from 0; one above a million is a slip, and sums would overflow."""
+    if type(value) not in {int, float} or not 0 <= value <= _MOST:
+        raise ValueError(f"must be a number from 0 to {_MOST:,}{but(value)}.")
 
 
 def one_of(*words: str) -> Check:
