@@ -46,6 +46,7 @@ bench: $(STAMP) ## Measure everything in the short form, each beside its yardsti
 
 soak: $(STAMP) ## Hours of kills, power cuts and a long run, for the table of docs/reliability.md (PARTS="kills --share 0.1")
 	PYTHONPATH=tests $(BIN)/python -m faults.soak $(PARTS)
+	$(if $(PARTS),,$(BIN)/pytest -q -m soak)
 	$(if $(PARTS),,$(MAKE) fuzz)
 
 docs: $(STAMP) ## Renew the parts of docs/errors.md that are generated from the data

@@ -53,7 +53,7 @@ class _Watched:
 
 
 class Keeper:
-    """Keeps an eye on one run. `run` goes on until it is cancelled; `write_minutes` once more at the end."""
+    """Keeps an eye on one run. `run` goes on until it is cancelled; `conclude` follows at the end."""
 
     def __init__(
         self,
@@ -85,6 +85,13 @@ class Keeper:
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat)
             group.start_soon(self._tick)
+
+    def conclude(self) -> None:
+        """Look once more, and write down what is left: nothing happens after this."""
+        now = self._clock.monotonic()
+        for watched in self._watched:
+            self._tell_outage(watched, watched.berth.limiter.flow.breaker.opened_at, now)
+        self.write_minutes()
 
     def write_minutes(self) -> None:
         """Write down what the lanes did and waited for since the last time."""

@@ -87,7 +87,7 @@ class Shift:
                     raise
                 finally:
                     dispatcher.give_back()
-                    keeper.write_minutes()
+                    keeper.conclude()
                     self._end(dispatcher, writer, run_id, keeper, before)
             writer.check()  # waiters that were cancelled have not heard of it
 

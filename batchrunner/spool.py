@@ -1,6 +1,7 @@
 """Requests from Python as a job file for the moment: from there on they go the way of every other."""
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
@@ -31,7 +32,8 @@ async def spooled(lines: Lines, store: Path) -> AsyncIterator[Path]:
     """
     fd, path = _draft(store)
     try:
-        with path.open("w", encoding="utf-8") as file:
+        # Not by its name, which somebody else may have given another file in a directory that all can write to.
+        with io.TextIOWrapper(io.BufferedWriter(io.FileIO(fd, "w", closefd=False)), encoding="utf-8") as file:
             count = 0
             async for line in _each(lines):
                 count += 1

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,18 @@ def listed(folder: Path, url: str, *more: str) -> list[dict[str, Any]]:
     return found
 
 
+def wait_for_submission(run: RunningCommand, folder: Path) -> None:
+    """Return when all three batches are on record with the API's ids. Another process's store can only be polled."""
+    while not (folder / "jobs.db").exists() or states(folder / "jobs.db")["in_progress"] < 3:
+        assert run.process.poll() is None
+        time.sleep(0.02)
+
+
 def test_ctrl_c_leaves_the_batches_to_the_api_and_says_how_to_cancel_them(folder: Path) -> None:
     with simulator_thread(SLOW) as (url, ledger):
         run = RunningCommand(*BY_BATCHES, url=url, cwd=folder)
-        ledger.wait_until(lambda ledger: created(ledger) == 3 and ledger.ends > 6)
+        ledger.wait_until(lambda ledger: created(ledger) == 3)
+        wait_for_submission(run, folder)
         run.signal(signal.SIGINT)
         run.finish()
         assert run.code == Exit.INTERRUPTED
@@ -71,6 +80,7 @@ def test_submit_list_poll_and_collect(folder: Path) -> None:
         assert {batch["succeeded"] for batch in found} == {40, 20}
         shown = command("batches", "jobs.jsonl", url=url, cwd=folder).stdout
         assert "100 requests in open batches" in shown
+        assert "in batches" in command("status", "jobs.jsonl", url=url, cwd=folder).stdout
         again = command("resume", "jobs.jsonl", "--progress", "json", url=url, cwd=folder)
         assert again.code == Exit.OK, again.stderr
         end = json.loads(again.stderr.splitlines()[-1])
@@ -105,3 +115,29 @@ def test_nothing_to_list_is_no_error(folder: Path) -> None:
         assert "No batch" in command("batches", "jobs.jsonl", url=url, cwd=folder).stdout
         wrong = command("batches", "jobs.jsonl", "--id", "x", url=url, cwd=folder)
     assert wrong.code == Exit.USAGE
+
+
+def test_the_embedded_simulator_forgets_its_batches_and_the_next_run_sends_them_again(folder: Path) -> None:
+    simulated = (*BY_BATCHES[:-2], "--poll", "0.2", "--progress", "plain")
+    refused = command(*simulated, "--submit-only", "--simulate", cwd=folder, key=None)
+    assert refused.code == Exit.USAGE
+    assert "`batchrunner simulate` serves one that goes on" in refused.stderr
+    run = RunningCommand(*simulated, "--simulate-with", SLOW, cwd=folder, key=None)
+    run.wait_for_note("by batches of at most 40")
+    wait_for_submission(run, folder)
+    run.signal(signal.SIGINT)
+    assert run.finish().code == Exit.INTERRUPTED
+    done = command(*simulated, "--simulate-with", "latency=0,batch_s=0.2", cwd=folder, key=None)
+    assert done.code == Exit.OK, done.stderr
+    assert "the simulator of the last run is gone" in done.stderr
+    assert states(folder / "jobs.db") == {"lost": 3, "collected": 3}
+    assert rows(folder / "jobs.db", "SELECT succeeded FROM job") == [(100,)]
+
+
+def test_time_that_is_up_leaves_the_batches_to_the_api(folder: Path) -> None:
+    with simulator_thread(SLOW) as (url, _):
+        done = command(*BY_BATCHES, "--max-duration", "4", url=url, cwd=folder)
+    assert done.code == Exit.LIMIT
+    assert "--max-duration" in done.stderr
+    assert "on at the API" in done.stderr
+    assert sitting(folder / "jobs.db") > 0

@@ -147,6 +147,16 @@ def test_an_answer_that_came_another_way_is_shared_in_the_end(tmp_path: Path) ->
         assert [row[2] for row in flat(conn)] == ["Hello.", None, "Hello.", "Hello."]
 
 
+def test_what_sits_in_a_batch_is_waited_for_and_does_not_wait_itself(tmp_path: Path) -> None:
+    with opened_store(tmp_path / "s.db") as conn:
+        take_in(conn, TWINS)
+        conn.execute("UPDATE requests SET batch_id = 7 WHERE custom_id IN ('b', 'd')")
+        assert pair_up(conn, last_line=ALL, at=AT) == Paired(0, 2)
+        assert due(conn) == []
+        pairs = rows(conn, "SELECT custom_id, answered_by FROM requests WHERE answered_by IS NOT NULL ORDER BY seq")
+        assert pairs == [("a", 4), ("c", 4)]
+
+
 def test_a_run_without_it_sends_each(tmp_path: Path) -> None:
     with opened_store(tmp_path / "s.db") as conn:
         take_in(conn, TWINS)

@@ -1,12 +1,18 @@
 """A pilot: a sample first, then a question."""
 
+import io
 import json
+import os
+import sys
+import threading
 from pathlib import Path
 
+import anyio
 import pytest
 
 from batchrunner import Report as PublicReport
 from batchrunner import run_sync
+from batchrunner.cli.capping import pilot_of
 from batchrunner.errors import Exit
 from batchrunner.piloting import projection_told
 from batchrunner.policy.projection import Drawn, Pace, Projection, Rest, project
@@ -15,6 +21,8 @@ from batchrunner.report import Pilot, Wished, closing
 from batchrunner.screen import usd
 from batchrunner.settings import RunSettings
 from running import KEY, command, job_file, rows, run_job, simulator
+
+pty = pytest.importorskip("pty")
 
 PROMPTS = [f"Question {n}" for n in range(120)]
 
@@ -91,6 +99,39 @@ def test_without_a_terminal_the_command_stops_after_the_pilot_and_yes_goes_on(tm
     second = command("run", "jobs.jsonl", "--pilot", "15", "-y", *flags, cwd=tmp_path, key=None)
     assert second.code == 0, second.stderr
     assert "of the other 105" in second.stderr or "The other 105" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed_in", "answer"),
+    [
+        ("y\n", True),
+        ("\n", True),
+        pytest.param("y\x04", True, id="a line that Ctrl-D cut short"),
+        ("n\n", False),
+        ("perhaps\n", False),
+        pytest.param("\x04", False, id="Ctrl-D"),
+        pytest.param("", False, id="Ctrl-C"),
+    ],
+)
+async def test_the_question_is_answered_by_whatever_is_typed_and_deaf_to_nothing(
+    typed_in: str, answer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, follower = pty.openpty()
+    late = threading.Timer(5, os.write, (leader, b"\n"))  # whoever waits for the end of a line gets it, and has failed
+    late.start()
+    wished = anyio.Event()
+    if not typed_in:
+        wished.set()
+    os.write(leader, typed_in.encode())
+    with io.TextIOWrapper(io.FileIO(follower)) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        pilot = pilot_of({"pilot": 3, "yes": False})
+        assert pilot is not None
+        agreed = await pilot.agrees(project(DRAWN, Rest(100, 100.0), {"": Pace(rpm=600)}), wished.wait)
+    assert (agreed, late.is_alive()) == (answer, True)
+    late.cancel()
+    os.close(leader)
 
 
 def test_a_pilot_of_a_job_that_goes_by_batches_is_sent_live(tmp_path: Path) -> None:

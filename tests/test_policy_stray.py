@@ -34,6 +34,11 @@ def test_a_limit_that_stands_where_it_stands_is_no_stray_refusal() -> None:
     assert not any(cuts(StrayRefusals(), [60.0, 61.0, 60.0] * 4, every_s=10.0, every_sends=500))
 
 
+def test_a_limit_that_was_halved_is_found_and_is_no_stray_refusal() -> None:
+    halved = [66.3, 45.7, 41.0, 36.7, 37.7, 35.7, 36.1, 35.2, 36.8]
+    assert not any(cuts(StrayRefusals(), halved, every_s=9.0, every_sends=400))
+
+
 def test_a_limit_that_refuses_many_is_met() -> None:
     assert not any(cuts(StrayRefusals(), FALLING, every_s=5.0, every_sends=9))
 

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +288,9 @@ def test_what_somebody_else_may_have_put_there_is_left_alone(conn: sqlite3.Conne
         pytest.param(b"[" * 100_000, id="deep"),
         b'{"settled": {}}',
         b'{"settled": {"seq": "x"}}',
+        b'{"settled": {"attempt": []}}',
+        b'{"unstarted": []}',
+        b'{"price": "x"}',
         b"\xff",
         b'{"other": 1}',
     ],
@@ -300,6 +305,74 @@ def test_a_damaged_file_stops_the_run_before_anything_is_paid_for_again(
         list(adopt_found(conn, store))
     assert dump(conn, *TABLES) == before
     assert path.exists()
+
+
+def edited(path: Path, edit: Callable[[Any], object]) -> None:
+    """Change the one answer in the file at *path*."""
+    header, line = path.read_text().splitlines()
+    record = json.loads(line)
+    edit(record["settled"])
+    path.write_text(f"{header}\n{json.dumps(record)}\n")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda s: s["attempt"].update(seq=10**30),
+        lambda s: s["answer"].update(text="\ud800"),
+        lambda s: s["answer"].update(text=["x"]),
+        lambda s: s["answer"].update(usage=[]),
+        lambda s: s["answer"]["usage"].update(input_tokens=10**30),
+        lambda s: s["answer"].update(stop_reason=None),
+        lambda s: s.update(bill=[1]),
+        lambda s: s.update(not_before={}),
+    ],
+    ids=["seq", "half a character", "text", "usage", "tokens", "reason", "bill", "due"],
+)
+def test_a_value_that_no_store_takes_is_damage_too(
+    conn: sqlite3.Connection, store: Path, edit: Callable[[Any], object]
+) -> None:
+    path = kept_file(conn, store, Settled(SETTLED[0]))
+    edited(path, edit)
+    before = dump(conn, *TABLES)
+    with pytest.raises(StoreError, match=rf"{path}, line 2, is damaged, so nothing of the file was taken in"):
+        list(adopt_found(conn, store))
+    assert dump(conn, *TABLES) == before
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_a_last_line_that_was_cut_off_costs_its_own_answer_at_most(
+    conn: sqlite3.Connection, store: Path, cut: int
+) -> None:
+    """The run was killed while it wrote that line: nobody was told of the answer, and its call is listed."""
+    path = kept_file(conn, store, Settled(SETTLED[0]), Settled(SETTLED[2]))
+    path.write_bytes(path.read_bytes()[:-cut])
+    (adopted,) = adopt_found(conn, store)
+    is_whole = cut == 1
+    assert adopted.answers == 1 + is_whole
+    assert ("its last line is cut off" in adopted.words) is not is_whole
+    assert rows(conn, "SELECT count(*) FROM attempts WHERE seq = 3 AND ended_at IS NULL") == [(0 if is_whole else 1,)]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("missing", ["working directory", "home", "room for anything temporary"])
+def test_a_place_that_does_not_exist_is_passed_over(
+    conn: sqlite3.Connection, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "home":  # a container that runs as a user whom it does not know
+        monkeypatch.delenv("XDG_STATE_HOME")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    elif missing == "room for anything temporary":  # a container without, or every disk but the store's is full
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    else:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+    path = kept_file(conn, store, Settled(SETTLED[0]))
+    assert [adopted.path for adopted in adopt_found(conn, store)] == [path]
 
 
 @pytest.mark.parametrize(
@@ -357,6 +430,17 @@ def test_status_names_what_waits_to_be_taken_in(store: Path) -> None:
     assert report("status", store)["rescue_files"] == [str(path)]
     typed("recover", store)
     assert "rescue" not in typed("status", store).stdout
+
+
+def test_status_does_not_announce_what_somebody_else_has_put_there(store: Path) -> None:
+    with opened_store(store) as conn:
+        take_in(conn, numbered(1))
+    planted = store.parent / "jobs.db.\x1b]0;mine\x07.rescue.jsonl"
+    planted.write_bytes(b"")
+    planted.chmod(0o666)
+    (store.parent / "jobs.db.1.rescue.jsonl").symlink_to(planted)
+    assert "rescue" not in typed("status", store).stdout
+    assert report("status", store)["rescue_files"] == []
 
 
 def test_looking_for_rescue_files_makes_no_directory(store: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import gzip
 import os
 import random
 import shutil
@@ -18,8 +19,10 @@ from pathlib import Path
 import pytest
 
 from batchrunner.errors import Exit, StoreError, StoreLockedError, UsageError
+from batchrunner.spool import spooled
 from batchrunner.store import files
 from batchrunner.store.files import close_owner, lock_path, open_owner, open_reader, owned, store_path
+from batchrunner.store.place import Place
 from batchrunner.store.schema import APPLICATION_ID, SCHEMA_VERSION
 from builders import dump, numbered, opened_store, take_in
 
@@ -122,6 +125,28 @@ def test_nobody_else_may_read_what_a_run_writes(tmp_path: Path) -> None:
         close_owner(conn)
     assert written == ["jobs.db", "jobs.db-shm", "jobs.db-wal", "jobs.db.lock"]
     assert modes == {0o600}
+
+
+@pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="only Linux keeps hold of a removed file")
+def test_nobody_else_may_read_a_copy_of_a_store(tmp_path: Path) -> None:
+    """Neither the one from before an upgrade nor the one of a store that was removed, also where all can read the store."""
+    path = tmp_path / "jobs.db"
+    with gzip.open(Path(__file__).parent / "stores" / "schema-1.db.gz") as packed:
+        path.write_bytes(packed.read())
+    path.chmod(0o666)
+    with umask(0), owned(path), contextlib.closing(open_owner(path)) as conn, Place(path) as place:
+        path.unlink()
+        with pytest.raises(StoreError, match="saved in"):
+            place.conclude(conn)
+    copies = [*tmp_path.glob("*.schema-1"), *tmp_path.glob("*.saved.db")]
+    assert [mode(copy) for copy in copies] == [0o600, 0o600]
+
+
+async def test_nobody_else_may_read_requests_on_their_way_from_python(tmp_path: Path) -> None:
+    with umask(0):
+        async with spooled(["One"], tmp_path / "jobs.db") as path:
+            assert mode(path) == 0o600
+            assert path.read_bytes() == b'"One"\n'
 
 
 def test_a_new_store_has_our_marks_and_pragmas(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from running import KEY, command, right_answers, rows, simulator_thread
 from store_helpers import report, typed
 
 STORES = Path(__file__).parent / "stores"
-#: The last one is today's; what no release had has no store.
 OLD = sorted(int(path.name.split("-")[1].split(".")[0]) for path in STORES.glob("schema-*.db.gz"))
 
 
@@ -27,6 +26,10 @@ def old_store(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[int, Path
         shutil.copyfileobj(packed, file)
     store.chmod(0o600)
     return request.param, store
+
+
+def test_every_schema_before_todays_is_kept() -> None:
+    assert list(range(1, SCHEMA_VERSION)) == OLD
 
 
 def version_of(store: Path) -> int:

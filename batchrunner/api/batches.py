@@ -5,9 +5,10 @@ else.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from typing import Any
 
 import anthropic
@@ -15,6 +16,7 @@ import anyio
 import httpx2
 from anthropic import AsyncStream
 
+from batchrunner.api.batch_results import RowResult, read_results
 from batchrunner.api.breaks import BROKEN, credential_failure, failure_of, late
 from batchrunner.api.classify import classify_error
 from batchrunner.api.transport import BIT_BY_BIT
@@ -34,6 +36,8 @@ _LINES_BYTES = 4 << 20
 #: No answer is longer.
 _LONGEST_LINE = 64 << 20
 _CHUNK = 1 << 16
+#: What an id may be: it becomes part of an address, of the store and of a screen. Relays make up their own.
+_ID = re.compile(r"(?!\.+$)[\w.:=~-]{1,256}", re.ASCII)
 _STATES = {state.value: state for state in (BatchState.IN_PROGRESS, BatchState.CANCELING, BatchState.ENDED)}
 
 
@@ -94,7 +98,7 @@ class BatchesApi:
         if None in remotes:
             return _no_batch("its list of batches is none")
         last = found.get("last_id")
-        next_after = last if found.get("has_more") and remotes and isinstance(last, str) else None
+        next_after = last if found.get("has_more") and remotes and _is_id(last) else None
         return Page([remote for remote in remotes if remote is not None], next_after)
 
     async def results(self, remote_id: str) -> AsyncIterator[list[bytes]]:
@@ -119,6 +123,10 @@ class BatchesApi:
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
+
+    def read(self, lines: Sequence[bytes]) -> list[RowResult]:
+        """Return what *lines* of `results` say; see `read_results`. No failure among them shows a secret."""
+        return read_results(lines, self._secrets)
 
     async def _call(
         self, method: str, path: str, seconds: float, note: SentNote | None = None, **arguments: Any
@@ -183,7 +191,7 @@ def _no_batch(what: str) -> Failure:
 
 
 def _remote(found: Any) -> Remote | None:
-    if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+    if not isinstance(found, dict) or not _is_id(found.get("id")):
         return None
     state, created_at = _STATES.get(str(found.get("processing_status"))), _moment(found.get("created_at"))
     if state is None or created_at is None:
@@ -195,12 +203,17 @@ def _remote(found: Any) -> Remote | None:
     return Remote(found["id"], state, created_at, expires_at, ended_at, archived_at, **numbers)
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def _moment(value: Any) -> str | None:
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        known = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):  # the last: the year 0, by way of a zone
         return None
-    return stamp(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return stamp(known) if known.year < MAXYEAR else None  # days are added to it
 
 
 def _count(value: Any) -> int:

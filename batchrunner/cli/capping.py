@@ -1,5 +1,6 @@
 """Options that bound what a run may take in money and time."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,8 @@ async def _agreed(_projection: "Projection", wished: "Wished") -> bool:
     async def ask() -> None:
         click.echo("Send the rest? [Y/n] ", nl=False, err=True)
         await anyio.wait_readable(sys.stdin)
-        answers.append(sys.stdin.readline())
+        # A whole line would be waited for, deaf to signals, where a Ctrl-D has cut one short.
+        answers.append(os.read(sys.stdin.fileno(), 1024).decode(errors="replace"))
         group.cancel_scope.cancel()
 
     async with anyio.create_task_group() as group:

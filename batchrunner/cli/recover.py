@@ -8,6 +8,7 @@ from batchrunner.cli import options
 from batchrunner.cli.names import find_store
 from batchrunner.cli.showing import say
 from batchrunner.errors import Exit, UsageError
+from batchrunner.screen import visible
 
 
 @click.command()
@@ -35,7 +36,7 @@ def recover(jobfile: Path, db: Path | None, *, files: tuple[Path, ...]) -> int:
     with owned(store), owner_connection(store, durability="full") as conn:
         found = [adopt(conn, path, store) for path in files] if files else list(adopt_found(conn, store))
     for adopted in found:
-        say(adopted.words)
+        say(visible(adopted.words))
     if not found:
-        say(f"There is nothing to take in: no rescue file of {store} lies where a run would have left one.")
+        say(visible(f"There is nothing to take in: no rescue file of {store} lies where a run would have left one."))
     return Exit.OK

@@ -142,6 +142,9 @@ def _progress_lines(survey: Survey) -> Iterator[str]:
     if survey.retrying.count:
         next_at = f"  of the pending, waiting for another try; the next at {survey.retrying.next_at}"
         yield _labelled("retrying", f"{count(survey.retrying.count):>{width}}{next_at}")
+    if survey.in_batches:
+        where = "  of the pending, in message batches; `batchrunner batches` lists them"
+        yield _labelled("in batches", f"{count(survey.in_batches):>{width}}{where}")
     if p.removed:
         yield _labelled("removed", f"{count(p.removed):>{width}}  not in the input any more: kept, not sent")
 

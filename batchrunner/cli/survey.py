@@ -31,6 +31,7 @@ class Survey:
     job: Job | None
     progress: Progress
     retrying: Retrying
+    in_batches: int  #: Requests that sit in message batches.
     run: Run | None  #: The latest.
     running: bool
     run_finished: int  #: Requests that became final during that run.
@@ -73,6 +74,7 @@ class Survey:
             "simulated": self.job is not None and self.job.simulated,
             **dataclasses.asdict(self.progress),
             "retrying": dataclasses.asdict(self.retrying),
+            "in_batches": self.in_batches,
             "running": self.running,
             "run": run,
             "tokens": {name: self.total(name) for name in TOKENS}
@@ -93,6 +95,7 @@ def take_survey(reader: Reader, now: datetime) -> Survey:
         job=reader.job(),
         progress=progress,
         retrying=reader.retrying(),
+        in_batches=reader.in_batches(),
         run=run,
         running=run is not None and run.is_alive(now),
         run_finished=reader.finished_during(run) if run else 0,

@@ -15,7 +15,7 @@ _CHUNK = 1 << 18
 _IN_MEMORY = 4 << 20
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Filling:
     """Takes rows until it is full. Close it when it is sent."""
 

@@ -1,12 +1,11 @@
 """From a batch that was submitted to the last of its rows settled: look, wait, download, settle."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import anyio
 from anyio import to_thread
 
-from batchrunner.api.batch_results import RowResult, read_results
+from batchrunner.api.batch_results import RowResult
 from batchrunner.api.batches import BatchesApi, Cut
 from batchrunner.batch import Batch, BatchState, Remote
 from batchrunner.engines import Admitted, Settle, together
@@ -19,6 +18,8 @@ from batchrunner.policy.batching import Polling
 
 #: So many complete downloads that lack the same rows are believed.
 _BELIEVED = 3
+#: However many batches end at once, only so many are downloaded: what is in memory does not grow with them.
+_DOWNLOADS = 2
 #: One group is read while another one is written.
 _GROUPS = 2
 _MISSING = Failure(ErrorClass.BAD_RESPONSE, "The results of the batch do not mention this request.", possibly_paid=True)
@@ -34,6 +35,7 @@ class Follower:
         self._line = line
         self._polling = polling
         self.cancelling = anyio.Event()  #: Set: every batch is to be cancelled.
+        self._downloading = anyio.CapacityLimiter(_DOWNLOADS)
         self.looks = 0  #: How often the state of a batch was asked for.
 
     async def follow(self, batch: Batch, remote: Remote, settle: Settle, *, look_first: bool = False) -> None:
@@ -91,7 +93,8 @@ class Follower:
         complete: list[int] = []
         while True:
             try:
-                count = await self._download(batch, remote, settle)
+                async with self._downloading:
+                    count = await self._download(batch, remote, settle)
             except Cut as cut:
                 if cut.failure.http_status == 404:
                     raise _unknown(remote) from cut
@@ -111,7 +114,7 @@ class Follower:
         async with anyio.create_task_group() as group:
             try:
                 async for lines in self._api.results(remote.id):
-                    results = await to_thread.run_sync(partial(read_results, lines))
+                    results = await to_thread.run_sync(self._api.read, lines)
                     ours = [result for result in results if result.nonce == batch.nonce]
                     count += len(ours)
                     await room.acquire()

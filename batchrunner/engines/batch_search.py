@@ -2,7 +2,6 @@
 
 import anyio
 
-from batchrunner.api.batch_results import read_results
 from batchrunner.api.batches import BatchesApi, Cut
 from batchrunner.batch import Batch, BatchState, Remote
 from batchrunner.engines.batch_book import Book
@@ -74,7 +73,7 @@ async def _is_ours(api: BatchesApi, line: Line, batch: Batch, remote: Remote) ->
     while True:
         try:
             async for lines in api.results(remote.id):
-                return any(result.nonce == batch.nonce for result in read_results(lines[:1]))
+                return any(result.nonce == batch.nonce for result in api.read(lines[:1]))
         except Cut as cut:
             if cut.failure.http_status == 404:
                 return False

@@ -50,6 +50,7 @@ class MessageBatchesEngine:
         self._files = files
         self._names = names or {}
         self._follower = Follower(api, book, line, self._plan.polling)
+        self._fillings: list[Filling] = []  # bodies that are not sent for certain
         self._rows_out = 0
         self._came_back = anyio.Event()
 
@@ -64,12 +65,16 @@ class MessageBatchesEngine:
 
     async def run(self, take: Take, settle: Settle) -> None:
         """Work until `take` has no more and every attempt taken is settled, or given back by a cancelled batch."""
-        async with anyio.create_task_group() as group:
-            for batch in self._book.open():
-                self._rows_out += batch.requests
-                if self._plan.follows:
-                    group.start_soon(self._carry_on, batch, settle)
-            await self._fill(take, settle, group)
+        try:
+            async with anyio.create_task_group() as group:
+                for batch in self._book.open():
+                    self._rows_out += batch.requests
+                    if self._plan.follows:
+                        group.start_soon(self._carry_on, batch, settle)
+                await self._fill(take, settle, group)
+        finally:
+            for filling in self._fillings:
+                filling.close()
 
     async def _fill(self, take: Take, settle: Settle, group: TaskGroup) -> None:
         filling: Filling | None = None
@@ -101,13 +106,18 @@ class MessageBatchesEngine:
             await settle(admitted, params)
             return filling
         key = RowKey(admitted.attempt.seq, admitted.attempt.number)
-        filling = filling or Filling(self._plan.rows, self._plan.bytes)
+        filling = filling or self._empty()
         row = filling.row(key, params)
         if not filling.fits(row):
             await self._submit(filling, settle, group)
-            filling = Filling(self._plan.rows, self._plan.bytes)
+            filling = self._empty()
             row = filling.row(key, params)
         filling.add(key, row, admitted.mark_sent)
+        return filling
+
+    def _empty(self) -> Filling:
+        filling = Filling(self._plan.rows, self._plan.bytes)
+        self._fillings.append(filling)
         return filling
 
     async def _params(self, admitted: Admitted) -> bytes | Failure:
@@ -131,7 +141,7 @@ class MessageBatchesEngine:
         self._rows_out += batch.requests
         remote = await self._send(batch, filling)
         if not self._plan.follows:
-            filling.close()
+            self._let_go(filling)
         elif remote is None:
             group.start_soon(self._search, batch, filling, settle)
         else:
@@ -161,7 +171,12 @@ class MessageBatchesEngine:
     def _sent(self, filling: Filling) -> None:
         for mark_sent in filling.marks:
             mark_sent()
+        self._let_go(filling)
+
+    def _let_go(self, filling: Filling) -> None:
         filling.close()
+        if filling in self._fillings:
+            self._fillings.remove(filling)
 
     async def _carry_on(self, batch: Batch, settle: Settle) -> None:
         """Go on with a batch of an earlier run."""

@@ -9,6 +9,8 @@ IN_VAIN = 6
 WITHIN_S = 120.0
 #: ... if the rate at which a call was refused has fallen to this share of what it was (a limit stands where it stands),
 FALLEN = 0.75
+#: and is falling still, to this share over the last two cuts (where a limit was halved it has been found by then),
+FALLING = 0.9
 #: and no more than this share of what was sent meanwhile was refused: above it, some limit is met.
 AT_MOST = 0.1
 #: Refusals that come this many times as often as the stray ones are about the rate after all.
@@ -63,6 +65,7 @@ class StrayRefusals:
             or len(self._cuts) < IN_VAIN
             or now - first.at > WITHIN_S
             or rate > FALLEN * first.rate
+            or rate > FALLING * self._cuts[-3].rate
             or refused > AT_MOST * sent
         ):
             return False

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 from batchrunner.errors import StoreError, UsageError
 from batchrunner.store.changes import RunEnded, Settled
-from batchrunner.store.records import Kept, change_of
+from batchrunner.store.records import change_of
+from batchrunner.store.refusal import ROW_ERRORS
 from batchrunner.store.repeats import recount
-from batchrunner.store.rescue import KIND, VERSION, rescue_files
+from batchrunner.store.rescue import KIND, VERSION, is_safe, rescue_files
 from batchrunner.store.transactions import transaction
 
 _RUN = "SELECT host, pid, started_at, ended_at IS NULL OR ending = 'died' FROM runs WHERE id = ?"
@@ -30,13 +31,15 @@ class Adopted:
     path: Path
     answers: int  #: Attempts that have their end now.
     known: int  #: Attempts that had it before: the file was taken in already, or is a copy.
+    is_cut: bool = False  #: Whoever wrote it died in the middle of its last line.
 
     @property
     def words(self) -> str:
         """The same for people."""
         known = f" ({self.known} were there already)" if self.known else ""
         answers = "1 answer" if self.answers == 1 else f"{self.answers} answers"
-        return f"{answers} that an earlier run could not write taken in from {self.path}{known}"
+        cut = "; its last line is cut off, so that answer is lost" if self.is_cut else ""
+        return f"{answers} that an earlier run could not write taken in from {self.path}{known}{cut}"
 
 
 class _NotOurs(Exception):  # noqa: N818 - for a file that is simply somebody else's
@@ -68,17 +71,11 @@ def adopt(conn: sqlite3.Connection, path: Path, store: Path) -> Adopted:
 def _adopt(conn: sqlite3.Connection, path: Path, store: Path, *, trusted: bool) -> Adopted:
     with _opened(path, trusted=trusted) as file:
         run_id, is_open = _run_of(conn, file)
-        answers = known = 0
         (before,) = conn.execute("PRAGMA synchronous").fetchone()
         conn.execute("PRAGMA synchronous = FULL")  # the file goes when its content is here
         try:
             with transaction(conn) as cursor:
-                for change in _changes(file, path, run_id):
-                    if isinstance(change, Settled):
-                        is_new = _settle(cursor, change, run_id)
-                        answers, known = answers + is_new, known + (not is_new)
-                    elif is_open or not isinstance(change, RunEnded):
-                        change.write(cursor)
+                adopted = _take_in(cursor, file, path, run_id, is_open=is_open)
                 recount(cursor)
         except sqlite3.Error as error:
             raise StoreError(
@@ -89,7 +86,35 @@ def _adopt(conn: sqlite3.Connection, path: Path, store: Path, *, trusted: bool) 
             conn.execute(f"PRAGMA synchronous = {before:d}")
     with contextlib.suppress(OSError):  # taken in a second time it changes nothing
         path.unlink()
+    return adopted
+
+
+def _take_in(cursor: sqlite3.Cursor, file: BinaryIO, path: Path, run_id: int, *, is_open: bool) -> Adopted:
+    answers = known = 0
+    for number, line in enumerate(file, 2):
+        try:
+            record: Mapping[str, Any] = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if line.endswith(b"\n"):
+                raise _damaged(path, number) from error
+            return Adopted(path, answers, known, is_cut=True)
+        try:
+            change = change_of(record, run_id)
+            if isinstance(change, Settled):
+                is_new = _settle(cursor, change, run_id)
+                answers, known = answers + is_new, known + (not is_new)
+            elif is_open or not isinstance(change, RunEnded):
+                change.write(cursor)
+        except (ValueError, KeyError, TypeError, AttributeError, *ROW_ERRORS) as error:
+            raise _damaged(path, number) from error
     return Adopted(path, answers, known)
+
+
+def _damaged(path: Path, number: int) -> StoreError:
+    return StoreError(
+        f"{path}, line {number}, is damaged, so nothing of the file was taken in and nothing was sent. Take that "
+        "line out, or move the file away to go on without its answers."
+    )
 
 
 @contextlib.contextmanager
@@ -105,7 +130,7 @@ def _opened(path: Path, *, trusted: bool) -> Iterator[BinaryIO]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise _NotOurs("it is not a file")
-        if not trusted and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
+        if not trusted and not is_safe(status):
             raise _NotOurs("others can write to it")
         yield file
 
@@ -124,18 +149,6 @@ def _run_of(conn: sqlite3.Connection, file: BinaryIO) -> tuple[int, bool]:
     if row is None or row[:3] != wanted:
         raise _NotOurs(f"it is of a run on {header.get('store')} that this store knows nothing of")
     return int(run["id"]), bool(row[3])
-
-
-def _changes(file: BinaryIO, path: Path, run_id: int) -> Iterator[Kept]:
-    for number, line in enumerate(file, 2):
-        try:
-            record: Mapping[str, Any] = json.loads(line)
-            yield change_of(record, run_id)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StoreError(
-                f"{path}, line {number}, is damaged, so nothing of the file was taken in and nothing was sent. Take that "
-                "line out, or move the file away to go on without its answers."
-            ) from error
 
 
 def _settle(cursor: sqlite3.Cursor, change: Settled, run_id: int) -> bool:

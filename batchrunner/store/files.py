@@ -60,6 +60,10 @@ def beside(store: Path, suffix: str) -> Path:
     return real.with_name(real.name + suffix)
 
 
+#: An owner signs the lock right after it has it; on a busy machine that may take a moment (seconds).
+_SIGNING_S = 0.5
+
+
 @contextlib.contextmanager
 def owned(store: Path) -> Iterator[str]:
     """Hold *store* for this process; the kernel lets go of it however the process ends. Gives this owner's own name.
@@ -116,8 +120,11 @@ def _sign(fd: int, path: Path, record: bytes) -> None:
 
 
 def _who_owns(store: Path, fd: int) -> str:
+    until = time.monotonic() + _SIGNING_S
+    while not (signed := os.pread(fd, 1024, 0)) and time.monotonic() < until:
+        time.sleep(0.01)  # it has locked and not signed yet
     try:
-        owner = json.loads(os.pread(fd, 1024, 0))
+        owner = json.loads(signed)
         who = f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
     except (ValueError, KeyError, TypeError, RecursionError):
         who = "another process"

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from batchrunner.errors import StoreError
 from batchrunner.store.accounts import Account, KeptPrice, accounts, kept_prices, ledger_rows, spend_of_lanes
-from batchrunner.store.batches import all_batches
+from batchrunner.store.batches import all_batches, sitting
 from batchrunner.store.damage import is_damage
 from batchrunner.store.detail import HAS_TWINS, Detail, find_detail, id_at_line, similar_ids
 from batchrunner.store.files import open_reader
@@ -266,6 +266,10 @@ class Reader:
     def batches(self) -> list[dict[str, Any]]:
         """Return every message batch, the oldest first: its row, and how many requests still sit in it."""
         return list(all_batches(self._conn))
+
+    def in_batches(self) -> int:
+        """Return how many requests sit in message batches."""
+        return sitting(self._conn)
 
     def _living_run(self, now: datetime) -> int | None:
         # Only one run owns a store at a time, so only the newest can be alive.

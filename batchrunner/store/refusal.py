@@ -12,6 +12,16 @@ LOCK_RETRY_S = 0.2
 LOCK_UNTOLD_S = 5.0
 LOCKED_PATIENCE_S = 60.0
 
+#: Errors of a single row, as against those of the disk or of a lock.
+ROW_ERRORS = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    UnicodeError,
+    OverflowError,
+)
+
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 #: No waiting mends these.
 _RUINED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

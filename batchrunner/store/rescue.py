@@ -9,12 +9,14 @@ import glob
 import json
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from batchrunner.errors import StoreError
+from batchrunner.outfile import sync_directory
 from batchrunner.store.changes import Settled
 from batchrunner.store.files import beside
 from batchrunner.store.records import Kept, record_of
@@ -82,16 +84,34 @@ class Rescue:
 
 def places(store: Path) -> list[Path]:
     """Return the directories that may hold rescue files of *store*, the best first."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    home = Path(state).expanduser() / "batchrunner"
-    found = (beside(store, "").parent, Path.cwd(), home, LASTING, Path(tempfile.gettempdir()))
+    found = [beside(store, "").parent]
+    for where in (Path.cwd, _of_home, lambda: LASTING, lambda: Path(tempfile.gettempdir())):
+        # A directory that was removed, a user whom the machine does not know, nowhere to put anything temporary.
+        with contextlib.suppress(OSError, RuntimeError):
+            found.append(where())
     return list(dict.fromkeys(place.resolve() for place in found))
 
 
+def _of_home() -> Path:
+    given = Path(os.environ.get("XDG_STATE_HOME") or "")
+    return (given if given.is_absolute() else Path("~/.local/state").expanduser()) / "batchrunner"
+
+
 def rescue_files(store: Path) -> list[Path]:
-    """Return the files that may be rescue files of *store*, where a run would have left them: by their names alone."""
+    """Return the files that may be rescue files of *store*, where a run would have left them: by name, owner and mode."""
     pattern = f"{glob.escape(store.name)}.*{SUFFIX}"
-    return [path for place in places(store) for path in sorted(place.glob(pattern))]
+    return [path for place in places(store) for path in sorted(place.glob(pattern)) if _is_ours(path)]
+
+
+def is_safe(status: os.stat_result) -> bool:
+    """Whether nobody else can have written a file of that *status*."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _is_ours(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return is_safe(path.lstat())
+    return False
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
@@ -108,6 +128,8 @@ def _created(path: Path, content: bytes) -> str | None:
     reason = _appended(path, content)
     if reason is not None:
         path.unlink(missing_ok=True)
+    else:
+        sync_directory(path.parent)
     return reason
 
 

@@ -69,7 +69,8 @@ _FAMILIES = f"""CREATE TEMP TABLE families AS
     SELECT {SENT} AS sent,
            coalesce(min(CASE WHEN q.state = 'succeeded' AND q.answered_by IS NULL THEN q.seq END),
                     min(CASE WHEN q.state = 'succeeded' THEN q.seq END)) AS answered,
-           min(CASE WHEN q.state = 'pending' THEN q.seq END) AS first
+           coalesce(min(CASE WHEN q.state = 'pending' AND q.batch_id IS NOT NULL THEN q.seq END),
+                    min(CASE WHEN q.state = 'pending' THEN q.seq END)) AS first
     FROM requests q WHERE q.state <> 'failed' AND (q.line <= :last_line OR q.line IS NULL AND q.state = 'succeeded')
     GROUP BY sent HAVING count(*) > 1 AND first IS NOT NULL"""  # noqa: S608 - fixed texts
 _PAIR = f"""UPDATE requests AS q SET answered_by = coalesce(f.answered, f.first), not_before = NULL
@@ -123,7 +124,7 @@ def unpair(conn: sqlite3.Connection) -> None:
 def pair_up(conn: sqlite3.Connection, *, last_line: int, at: str) -> Paired:
     """Let each pending request up to *last_line* whose twin was answered, or comes before it, have that one's answer.
 
-    Nothing but the answered ones, at most one request of identical ones that is still pending is sent. *at*: UTC stamp.
+    Of identical ones that are pending one is sent; those that sit in batches are on their way already. *at*: UTC stamp.
     """
     bound = {"last_line": last_line}
     with transaction(conn) as cursor:

@@ -15,7 +15,7 @@ from anyio import to_thread
 
 from batchrunner.errors import StoreError
 from batchrunner.failpoints import Point, reach
-from batchrunner.store.refusal import Refusal, wait_for_locks
+from batchrunner.store.refusal import ROW_ERRORS, Refusal, wait_for_locks
 from batchrunner.store.rescue import Rescue
 from batchrunner.store.transactions import transaction
 
@@ -29,16 +29,6 @@ class Change(Protocol):
 
 
 _RowError = sqlite3.Error | UnicodeError | OverflowError
-
-#: Errors of a single row, as against those of the disk or of a lock.
-_ROW_ERRORS = (
-    sqlite3.IntegrityError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-    sqlite3.ProgrammingError,
-    UnicodeError,
-    OverflowError,
-)
 
 
 @dataclass(slots=True)
@@ -196,7 +186,7 @@ def _commit_group(conn: sqlite3.Connection, group: Group) -> None:
         part = group.changes[group.written : group.written + step]
         try:
             _write(conn, part)
-        except _ROW_ERRORS as error:
+        except ROW_ERRORS as error:
             if len(part) > 1:
                 step = (len(part) + 1) // 2
                 continue

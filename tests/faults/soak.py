@@ -80,7 +80,7 @@ def _points(folder: Path, count: int) -> tuple[str, str]:
     with nursery() as runs, endpoint(folder / "endpoint", "latency=0.005..0.03,seed=3") as served:
         for point in points.SENDING:
             for part in range(0, count, 5):
-                wishes = [f"{point}:{chance.randint(1, 50)}" for _ in range(min(5, count - part))]
+                wishes = [f"{point}:{chance.randint(1, 15)}" for _ in range(min(5, count - part))]
                 found.append(points.killed_at(folder / f"{point}-{part}", runs, served, wishes))
         for point in points.STARTING:
             wishes = [f"{point}:1"]
