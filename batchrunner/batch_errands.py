@@ -13,8 +13,9 @@ from batchrunner.endpoint import Endpoint, opened
 from batchrunner.engines.batch_line import Line
 from batchrunner.errors import StoreLockedError, UsageError
 from batchrunner.model import Failure
-from batchrunner.store.batches import CancelAsked, Told, forget, open_batches
+from batchrunner.store.batches import CancelAsked, Told, open_batches
 from batchrunner.store.files import open_reader, owned
+from batchrunner.store.forgetting import forget
 from batchrunner.store.owner import owner_connection
 from batchrunner.store.transactions import transaction
 from batchrunner.store.writer import Change

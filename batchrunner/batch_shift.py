@@ -27,8 +27,9 @@ from batchrunner.report import at_api_told, banner
 from batchrunner.screen import duration
 from batchrunner.shift import Shift, addresses
 from batchrunner.store.batch_log import BatchLog
-from batchrunner.store.batches import forget, open_batches
+from batchrunner.store.batches import open_batches
 from batchrunner.store.changes import Heartbeat, RunEnded, last_endpoints
+from batchrunner.store.forgetting import forget
 from batchrunner.store.queue import Queue
 from batchrunner.store.selection import Totals, totals
 from batchrunner.store.spending import probably_spent_usd
@@ -59,7 +60,8 @@ class BatchShift(Shift):
         """
         settings, before = self._means.settings, queue.totals()
         self._check_endpoints()
-        if self._endpoints[0].simulator is not None and (gone := forget(conn, stamp(self._means.clock.utc_now()))):
+        now = stamp(self._means.clock.utc_now())
+        if self._endpoints[0].simulator is not None and (gone := forget(conn, now, paid=False)):
             self._reporter.note(
                 f"the simulator of the last run is gone, and {gone} of its batches: they are sent again"
             )

@@ -1,5 +1,6 @@
 """`run`: work on a job until every request is final; whatever goes wrong becomes an error with an exit code."""
 
+import json
 import random
 import sqlite3
 from collections.abc import Sequence
@@ -49,7 +50,8 @@ async def run(
             report = await session.run()
         except* BatchrunnerError as errors:
             error = _first(errors)
-        except* (sqlite3.Error, UnicodeDecodeError) as errors:  # the second: a damaged text in a damaged store
+        # What is no UTF-8 or no JSON in a store was damaged since: nothing else was ever written there.
+        except* (sqlite3.Error, UnicodeDecodeError, json.JSONDecodeError) as errors:
             cause = _first(errors)
             error = StoreError(damaged(job.store, cause))
             error.__cause__ = cause

@@ -12,6 +12,7 @@ import pytest
 from batching import created, sitting, states
 from batchrunner.errors import Exit
 from running import MODEL, RunningCommand, command, job_file, paid_extra, rows, simulator_thread
+from store_helpers import report
 
 SLOW = "latency=0,batch_s=120,batch_cancel_s=0.05"
 BY_BATCHES = ("run", "jobs.jsonl", "--model", MODEL, "--route", "batches", "--batch-size", "40", "--poll", "0.1")
@@ -97,6 +98,8 @@ def test_batches_that_are_out_of_reach_can_be_forgotten(folder: Path) -> None:
         assert "--forget" in lost.stderr
         assert command("batches", "jobs.jsonl", "--forget", url=url, cwd=folder).code == Exit.OK
         assert sitting(folder / "jobs.db") == 0
+        listed = report("status", folder / "jobs.db", "--possible-duplicates")["possible_duplicate_attempts"]
+        assert len(listed) == 100, "they may be paid for twice, so they are listed"
         assert command("resume", "jobs.jsonl", "--poll", "0.1", url=url, cwd=folder).code == Exit.OK
 
 

@@ -61,6 +61,18 @@ async def test_an_id_that_no_batch_has_is_no_batch(name: str) -> None:
             assert found.error_class is ErrorClass.BAD_RESPONSE
 
 
+async def test_what_is_told_of_another_batch_is_not_believed() -> None:
+    """Its results would be taken for ours, which then lack every row."""
+    other = reply(BATCH | {"id": "msgbatch_2"})
+    async with api_to([other], [other], [reply(BATCH)], [reply(BATCH)]) as (api, _):
+        for ask in (api.retrieve, api.cancel):
+            found = await ask("msgbatch_1")
+            assert isinstance(found, Failure)
+            assert Line.is_passing(found)
+        assert isinstance(await api.retrieve("msgbatch_1"), Remote)
+        assert isinstance(await api.cancel("msgbatch_1"), Remote)
+
+
 @pytest.mark.parametrize("last", ["\ud800", "x" * 10_000, "", 7, None], ids=ascii)
 async def test_a_list_that_goes_on_nowhere_ends(last: Any) -> None:
     async with api_to([reply({"data": [BATCH], "has_more": True, "last_id": last})]) as (api, _):

@@ -179,3 +179,12 @@ def test_errors_names_what_an_unknown_id_may_mean(store: StoreMaker) -> None:
         typed("errors", store.path, "--id", "R3")
     with pytest.raises(UsageError, match="leave out --class"):
         typed("errors", store.path, "--id", "r3", "--class", "server")
+
+
+def test_instants_in_a_store_of_somebody_else_are_shown_without_tricks(store: StoreMaker) -> None:
+    store.take_in(requests(1))
+    store.begin()
+    store.settle("r1", failure(ErrorClass.INVALID, "no"))
+    store.end()
+    store.conn.execute("UPDATE failure_groups SET first_at = first_at || char(27) || ']0;x' || char(7)")
+    assert "\x1b" not in typed("errors", store.path).stdout

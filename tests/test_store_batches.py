@@ -22,9 +22,11 @@ from batchrunner.model import (
     Usage,
 )
 from batchrunner.store.batch_settling import Freed, FromBatch, SettledRows
-from batchrunner.store.batches import Closed, Intended, Told, forget, left_in, open_batches, sitting
+from batchrunner.store.batches import Closed, Intended, Told, left_in, open_batches, sitting
 from batchrunner.store.changes import Settled, Started
+from batchrunner.store.forgetting import forget
 from batchrunner.store.queue import RECALL, Claim, Queue
+from batchrunner.store.spending import probably_spent_usd
 from batchrunner.store.transactions import transaction
 from builders import opened_store, request, run_on, take_in
 
@@ -140,6 +142,20 @@ def test_recall_gives_only_what_still_sits_there(conn: sqlite3.Connection) -> No
     assert conn.execute("SELECT not_before, batch_id FROM requests WHERE seq = 3").fetchone()[:] == (LATER, None)
     assert forget(conn, LATER) == 2
     assert sitting(conn) == 0
+
+
+@pytest.mark.parametrize("paid", [True, False])
+def test_what_was_given_up_may_have_been_paid_for_and_is_due_again(conn: sqlite3.Connection, paid: bool) -> None:
+    write(conn, intended(1, 2, 3), intended(4, nonce="b" * 16))
+    assert forget(conn, LATER, paid=paid) == 2
+    assert sitting(conn) == 0
+    tried = conn.execute("SELECT seq, number, batch_id, possibly_paid, counted FROM attempts ORDER BY seq").fetchall()
+    assert [tuple(row) for row in tried] == [(seq, 1, 1 + seq // 4, 1, 0) for seq in range(1, 5) if paid]
+    assert probably_spent_usd(conn) == pytest.approx(1.0 if paid else 0.0)
+    conn.row_factory = sqlite3.Row
+    claimed = Queue(conn).claim(Claim(Queue(conn).model_classes()[0], 0, LATER))
+    assert sorted(found.seq for found in claimed.attempts) == list(range(1, 9))
+    assert {found.number for found in claimed.attempts if found.seq < 5} == {1 + paid}
 
 
 @pytest.mark.parametrize(

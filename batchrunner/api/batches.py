@@ -80,12 +80,12 @@ class BatchesApi:
     async def retrieve(self, remote_id: str) -> Remote | Failure:
         """Ask where a batch stands."""
         found = await self._call("get", f"{_PATH}/{remote_id}", _CALL_S)
-        return found if isinstance(found, Failure) else _remote_or_fault(found)
+        return found if isinstance(found, Failure) else _remote_or_fault(found, remote_id)
 
     async def cancel(self, remote_id: str) -> Remote | Failure:
         """Ask to stop work on a batch; what is done by then is kept and paid."""
         found = await self._call("post", f"{_PATH}/{remote_id}/cancel", _CALL_S)
-        return found if isinstance(found, Failure) else _remote_or_fault(found)
+        return found if isinstance(found, Failure) else _remote_or_fault(found, remote_id)
 
     async def page(self, after: str | None = None, size: int = _PAGE) -> Page | Failure:
         """Return a page of the list of all batches of the workspace."""
@@ -182,8 +182,13 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
         yield lines
 
 
-def _remote_or_fault(found: Mapping[str, Any]) -> Remote | Failure:
-    return _remote(found) or _no_batch("its answer is no message batch")
+def _remote_or_fault(found: Mapping[str, Any], asked: str | None = None) -> Remote | Failure:
+    remote = _remote(found)
+    if remote is None:
+        return _no_batch("its answer is no message batch")
+    if asked not in {None, remote.id}:
+        return _no_batch("its answer tells of another batch")
+    return remote
 
 
 def _no_batch(what: str) -> Failure:

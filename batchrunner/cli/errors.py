@@ -136,7 +136,8 @@ def _group_lines(group: FailureGroup, names: Names) -> Iterator[str]:
     yield clip(f"{count(group.count)} × {group.error_class}: {visible(group.message)}", screen_width())
     more = ", ..." if group.count > len(group.custom_ids) else ""
     yield clip(visible(f"{_INDENT}such as {', '.join(group.custom_ids)}{more}"), screen_width())
-    yield from wrapped(f"{_INDENT}between {group.first_at} and {group.last_at}; signature {group.key}", _INDENT)
+    when = f"between {group.first_at} and {group.last_at}"
+    yield from wrapped(visible(f"{_INDENT}{when}; signature {group.key}"), _INDENT)
     advice = advice_for(ErrorClass(group.error_class), group.message)
     yield from _advice_lines(advice, names, f"--signature {group.key}")
 

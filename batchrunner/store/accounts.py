@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from batchrunner.errors import UsageError
-from batchrunner.store.found import Spend
+from batchrunner.store.found import DamagedError, Spend
 
 HAS_SPENDING = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'spending'"
 SETTLED = "SELECT * FROM spending"
@@ -133,9 +133,19 @@ def kept_prices(conn: sqlite3.Connection) -> list[KeptPrice]:
     if not conn.execute(HAS_SPENDING).fetchone()[0]:
         return []
     return [
-        KeptPrice(row["model"], row["endpoint"], row["priced_at"], json.loads(row["figures"] or "null"))
+        KeptPrice(row["model"], row["endpoint"], row["priced_at"], _figures(row["figures"]))
         for row in conn.execute(PRICES)
     ]
+
+
+def _figures(text: str | None) -> dict[str, Any] | None:
+    figures: dict[str, Any] | None = json.loads(text or "null")
+    try:
+        if figures is None or {"input", "output"} <= figures["rates"].keys():
+            return figures
+    except (TypeError, KeyError, AttributeError):
+        pass
+    raise DamagedError("the figures of a price have lost their form")
 
 
 def ledger_rows(conn: sqlite3.Connection) -> Iterator[sqlite3.Row]:

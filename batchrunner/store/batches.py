@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchrunner.batch import BATCH_TRANSITIONS, Batch, BatchState, Remote, RowKey
-from batchrunner.store.transactions import transaction
 
 TABLES = (
     # id TEXT of the API is `remote_id`; rows of a batch are the requests whose batch_id it is.
@@ -105,19 +104,6 @@ def known_ids(conn: sqlite3.Connection) -> set[str]:
 def sitting(conn: sqlite3.Connection) -> int:
     """Return how many requests sit in batches."""
     return int(conn.execute(SITTING).fetchone()[0]) if has_batches(conn) else 0
-
-
-def forget(conn: sqlite3.Connection, at: str) -> int:
-    """Let every open batch go: its requests are free again, and what it brings is lost. Returns how many there were.
-
-    The caller owns the store and says so to the user: what a batch was paid for is paid for again.
-    """
-    found = open_batches(conn)
-    with transaction(conn) as cursor:
-        for batch in found:
-            is_doubtful = batch.state is BatchState.SUBMITTING
-            Closed(batch.id, BatchState.WITHDRAWN if is_doubtful else BatchState.LOST, at).write(cursor)
-    return len(found)
 
 
 def left_in(conn: sqlite3.Connection, batch_id: int, count: int) -> list[RowKey]:

@@ -14,6 +14,9 @@ def is_damage(conn: sqlite3.Connection, error: BaseException) -> bool:
     # Whatever wrote the store wrote UTF-8 and JSON: what is neither was damaged since.
     if isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError | json.JSONDecodeError | DamagedError):
         return True
+    # A word in it is none of ours any more.
+    if isinstance(error, ValueError) and "is not a valid" in str(error):
+        return True
     # A row became no record: its columns have other names than they had.
     if isinstance(error, TypeError) and "__init__()" in str(error):
         return True

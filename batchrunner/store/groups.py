@@ -7,7 +7,7 @@ from typing import Any
 
 from batchrunner.errors import UsageError
 from batchrunner.policy.signature import signature, signature_key
-from batchrunner.store.found import FailureGroup
+from batchrunner.store.found import DamagedError, FailureGroup
 
 COUNT_ONE = """INSERT INTO failure_groups (error_class, signature, failed, first_at, last_at) VALUES (?, ?, 1, ?, ?)
     ON CONFLICT (error_class, signature) DO UPDATE SET failed = failed + 1,
@@ -68,6 +68,8 @@ def _groups(conn: sqlite3.Connection, error_class: str | None, limit: int) -> li
 def _with_examples(conn: sqlite3.Connection, group: tuple[Any, ...]) -> FailureGroup:
     error_class, sign, failed, first_at, last_at = group
     examples = conn.execute(EXAMPLES, {"error_class": error_class, "signature": sign}).fetchall()
+    if not examples:
+        raise DamagedError("a group of failures has none")
     return FailureGroup(
         error_class=error_class,
         signature=sign,
