@@ -10,6 +10,7 @@ import pytest
 
 from batching import created, sitting, states
 from batchrunner.errors import Exit
+from faults.commands import until
 from running import MODEL, RunningCommand, command, job_file, paid_extra, rows, simulator_thread
 from store_helpers import report
 
@@ -39,7 +40,8 @@ def listed(folder: Path, url: str, *more: str) -> list[dict[str, Any]]:
 def test_ctrl_c_leaves_the_batches_to_the_api_and_says_how_to_cancel_them(folder: Path) -> None:
     with simulator_thread(SLOW) as (url, ledger):
         run = RunningCommand(*BY_BATCHES, url=url, cwd=folder)
-        ledger.wait_until(lambda ledger: created(ledger) == 3 and ledger.ends > 6)
+        ledger.wait_until(lambda ledger: created(ledger) == 3)
+        until(lambda: states(folder / "jobs.db") == {"in_progress": 3}, "the answers are on record")
         run.signal(signal.SIGINT)
         run.finish()
         assert run.code == Exit.INTERRUPTED
