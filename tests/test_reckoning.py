@@ -39,7 +39,8 @@ def test_every_answer_costs_what_was_charged_and_the_rest_is_bracketed(tmp_path:
         store,
         "SELECT sum(cache_read_tokens > 0), sum(cache_write_1h_tokens > 0), sum(speed = 'fast'), sum(geo = 'us') FROM attempts",
     )[0]
-    assert min(reads, hours, fast, us) >= 2
+    assert min(reads, fast, us) >= 2
+    assert hours >= 1, "of a shared prefix one is enough: those that share it wait for it"
     sums = rows(store, "SELECT sum(cost_usd), sum(possible_usd), sum(attempts), sum(unpriced) FROM spend")[0]
     assert abs(sums[0] * PUSD - found.known) < 1000
     assert abs(sums[1] * PUSD - found.possible) < 1000
