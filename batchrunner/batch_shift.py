@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -178,7 +179,7 @@ class BatchShift(Shift):
 
             self._stopper.watch_over(working, stop, lambda: self._leaving(desk))
             async with anyio.create_task_group() as group:
-                group.start_soon(self._show_batches, desk, before)
+                group.start_soon(self._show, partial(self._shot, desk, before))
                 group.start_soon(self._keep, desk, writer, run_id)
                 group.start_soon(self._mind_time, engine, desk, before, working)
                 await engine.run(desk.take, desk.settle)
@@ -189,16 +190,6 @@ class BatchShift(Shift):
         if not batches:
             return "stopping: no batch is with the API"
         return f"stopping: {at_api_told(len(batches), desk.sitting, str(self._job.store))}"
-
-    async def _show_batches(self, desk: BatchDesk, before: Totals) -> None:
-        self._reporter.start(self._shot(desk, before))
-        try:
-            while True:
-                await anyio.sleep(self._reporter.interval_s)
-                self._reporter.tick(self._shot(desk, before))
-        finally:
-            self._reporter.tick(self._shot(desk, before))
-            self._reporter.stop()
 
     def _shot(self, desk: BatchDesk, before: Totals) -> Snapshot:
         counts, batches = desk.counts, desk.open()

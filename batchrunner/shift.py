@@ -3,7 +3,7 @@
 import os
 import socket
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -125,19 +125,19 @@ class Shift:
             self._stopper.watch_over(working, partial(_drain, dispatcher, writer))
             async with anyio.create_task_group() as group:
                 group.start_soon(dispatcher.run)
-                group.start_soon(self._show, dispatcher, before)
+                group.start_soon(self._show, partial(self._snapshot, dispatcher, before))
                 group.start_soon(keeper.run)
                 await engine.run(dispatcher.take, dispatcher.settle)
                 group.cancel_scope.cancel()
 
-    async def _show(self, dispatcher: Dispatcher, before: Totals) -> None:
-        self._reporter.start(self._snapshot(dispatcher, before))
+    async def _show(self, shot: Callable[[], Snapshot]) -> None:
+        self._reporter.start(shot())
         try:
             while True:
                 await anyio.sleep(self._reporter.interval_s)
-                self._reporter.tick(self._snapshot(dispatcher, before))
+                self._reporter.tick(shot())
         finally:
-            self._reporter.tick(self._snapshot(dispatcher, before))
+            self._reporter.tick(shot())
             self._reporter.stop()
 
     def _snapshot(self, dispatcher: Dispatcher, before: Totals) -> Snapshot:

@@ -1,6 +1,5 @@
 """The ledger as a file: a row per attempt, for the reconciliation with an invoice."""
 
-import errno
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,13 +7,11 @@ from pathlib import Path
 
 from batchrunner.csv_cells import CsvWriter, encoded
 from batchrunner.errors import UsageError
-from batchrunner.export.settings import ExportError, Format, Sink
-from batchrunner.export.writing import store_files
+from batchrunner.export.settings import Format, Sink
+from batchrunner.export.targets import kept_files, writing_to
 from batchrunner.outfile import appearing_whole, check_target
 from batchrunner.store.accounts import LEDGER_COLUMNS
 from batchrunner.store.read import Reader
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(slots=True)
@@ -45,21 +42,14 @@ def export_ledger(
     """
     if fmt not in {Format.CSV, Format.JSONL}:
         raise UsageError(f"A ledger is CSV or JSON lines, not {fmt}.")
-    if (job := reader.job()) is None:
-        raise UsageError(f"{reader.path} has no requests yet; `batchrunner run` takes the job file in.")
-    try:
+    kept = kept_files(reader, sources)
+    with writing_to(target, reader.path):
         if not isinstance(target, Path):
             return _write(reader, target, fmt, raw=raw)
-        kept = [*store_files(reader.path), Path(job.input_path), reader.path.parent / job.input_path, *sources]
         check_target(target, overwrite=overwrite, kept=kept)
         with appearing_whole(target) as sink:
             report = _write(reader, sink, fmt, raw=raw)
             check_target(target, overwrite=overwrite, kept=kept)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        what = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
-        raise ExportError(f"The ledger could not be written: {what}.") from error
     return report
 
 

@@ -1,7 +1,6 @@
 """Writing an export: streamed; a file appears whole or not at all."""
 
 import contextlib
-import errno
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,16 +9,13 @@ from batchrunner.errors import UsageError
 from batchrunner.export.columns import make_layout
 from batchrunner.export.lines import BatchResults, JobLines
 from batchrunner.export.long_cells import LongCells
-from batchrunner.export.settings import ExportError, ExportReport, Format, Options, Sink
+from batchrunner.export.settings import ExportReport, Format, Options, Sink
 from batchrunner.export.tables import CsvRows, JsonRows, Rows
+from batchrunner.export.targets import kept_files, writing_to
 from batchrunner.model import State
 from batchrunner.outfile import appearing_whole, check_target
-from batchrunner.store.files import lock_path
 from batchrunner.store.read import Reader
-from batchrunner.store.wishfile import wish_path
 
-_STORE_COMPANIONS = ("-wal", "-shm", "-journal", ".new")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _PLAIN = Options()
 
 
@@ -40,23 +36,14 @@ def export(
     Raises `UsageError` if the target, the options or the store will not do, `ExportError` if writing fails,
     `BrokenPipeError` if the stream's reader has gone.
     """
-    job = reader.job()
-    if job is None:
-        raise UsageError(f"{reader.path} has no requests yet; `batchrunner run` takes the job file in.")
+    kept = kept_files(reader, sources)
     _check(fmt, options, target)
     if options.chosen.where is not None:
         reader.check_condition(options.chosen.where)  # before the first byte is out
-    try:
+    with writing_to(target, reader.path):
         if not isinstance(target, Path):
             return _write(reader, target, fmt, options)
-        kept = [*store_files(reader.path), Path(job.input_path), reader.path.parent / job.input_path, *sources]
         return _write_file(reader, target, fmt, options, overwrite=overwrite, kept=kept)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        what = "the disk is full" if error.errno in _FULL else error.strerror or str(error)
-        where = f"{target} could not be written" if isinstance(target, Path) else "The output broke off"
-        raise ExportError(f"{where}: {what}. The answers are safe in {reader.path}.") from error
 
 
 def _check(fmt: Format, options: Options, target: Path | Sink) -> None:
@@ -78,16 +65,6 @@ def _write_file(
             report = _write(reader, sink, fmt, options, beside)
             check_target(target, overwrite=overwrite, kept=kept)  # writing takes time: somebody may have been faster
     return report
-
-
-def store_files(store: Path) -> list[Path]:
-    """Return *store* and all that lies beside it and belongs to it."""
-    return [
-        store,
-        lock_path(store),
-        wish_path(store),
-        *(store.with_name(store.name + suffix) for suffix in _STORE_COMPANIONS),
-    ]
 
 
 def _write(
