@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from faults.invariants import Verdict, check_invariants
 from running import KEY, MODEL
 
 _HEAVY = [
@@ -149,6 +150,11 @@ class Yard:
     def outputs(self) -> list[Path]:
         """Every file of captured output."""
         return [path for command in self._all for path in (command.stdout, command.stderr) if path.exists()]
+
+    def judged(self, ledger: Path, *, slots: int, kills: int = 0, **more: Any) -> Verdict:
+        """Judge what the runs of `jobs.jsonl` have left, by the *ledger* of their simulator; *more* as `check_invariants` takes it."""
+        job = self.folder / "jobs.jsonl"
+        return check_invariants(job, ledger=ledger, saved={}, kills=kills, slots=slots, outputs=self.outputs, **more)
 
     def close(self) -> None:
         for command in self._all:

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 from faults.commands import until, yard
-from faults.invariants import check_invariants
 from running import job_file, simulator_thread
 
 SLOTS = 20
@@ -40,14 +39,7 @@ def interrupted(folder: Path, *, runs: int, seed: int) -> Counter[str]:
                 assert code in {0, 130, 143, -number_}, run.said()
                 assert "Traceback" not in run.said()
             assert place.run(url, slots=SLOTS).finish() == 0
-            verdict = check_invariants(
-                place.folder / "jobs.jsonl",
-                ledger=here / "ledger.jsonl",
-                saved={},
-                kills=0,
-                slots=SLOTS,
-                outputs=place.outputs,
-            )
+            verdict = place.judged(here / "ledger.jsonl", kills=0, slots=SLOTS)
             assert (verdict.paid_twice, verdict.listed) == (0, 0), "one signal costs nothing"
         if came["stopped"] >= runs:
             return came

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from faults.commands import Yard, until, yard
-from faults.invariants import Verdict, check_invariants
 from running import WatchedLedger, job_file, rows, simulator_thread
 
 SLOTS = 10
@@ -64,18 +63,6 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
-def judged(place: Yard, store: Path, tmp_path: Path, *, kills: int = 0) -> Verdict:
-    return check_invariants(
-        place.folder / "jobs.jsonl",
-        ledger=tmp_path / "ledger.jsonl",
-        saved={},
-        kills=kills,
-        slots=SLOTS,
-        outputs=place.outputs,
-        store=store,
-    )
-
-
 def rescued(said: str) -> Path:
     """Return the file that the run named."""
     found = re.search(r"finished answers? (?:is|are) kept in (\S+\.rescue\.jsonl)", said)
@@ -103,7 +90,7 @@ def test_a_full_disk_holds_the_run_until_there_is_room_again(disk: Path, place: 
         ballast.unlink()
         assert run.finish() == 0, run.said()
         assert "the store can be written again" in run.said()
-        verdict = judged(place, store, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, store=store)
     assert (verdict.paid, verdict.paid_twice) == (REQUESTS, 0)
     assert not list(place.folder.glob("*.rescue.jsonl"))
 
@@ -137,7 +124,7 @@ def test_one_signal_ends_a_run_on_a_full_disk_and_the_next_run_takes_its_answers
         again = place.run(url, "--db", str(store), slots=SLOTS)
         assert again.finish() == 0, again.said()
         assert f"{answers} answer" in again.said()
-        verdict = judged(place, store, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, store=store)
     assert (verdict.paid, verdict.paid_twice, verdict.listed) == (REQUESTS, 0, 0)
     assert not file.exists()
 
@@ -159,7 +146,7 @@ def test_a_second_signal_on_a_full_disk_waits_no_longer(disk: Path, place: Yard,
         ballast.unlink()
         again = place.run(url, "--db", str(store), slots=SLOTS)
         assert again.finish() == 0, again.said()
-        assert judged(place, store, tmp_path).paid_twice == 0
+        assert place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, store=store).paid_twice == 0
 
 
 def test_a_disk_that_stays_full_is_given_up_and_what_is_in_flight_is_rescued_too(
@@ -179,7 +166,7 @@ def test_a_disk_that_stays_full_is_given_up_and_what_is_in_flight_is_rescued_too
         ballast.unlink()
         again = place.run(url, "--db", str(store), slots=SLOTS)
         assert again.finish() == 0, again.said()
-        verdict = judged(place, store, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, store=store)
     assert (verdict.paid, verdict.paid_twice, verdict.listed) == (requests, 0, 0)
 
 
@@ -199,7 +186,7 @@ def test_a_foreign_lock_is_waited_for(place: Yard, tmp_path: Path) -> None:
             assert ledger.arrivals == sent
             browser.execute("ROLLBACK")
         assert run.finish() == 0, run.said()
-        assert judged(place, store, tmp_path).paid_twice == 0
+        assert place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, store=store).paid_twice == 0
 
 
 def test_a_foreign_lock_that_stays_is_given_up_and_nothing_is_lost(place: Yard, tmp_path: Path) -> None:
@@ -215,7 +202,7 @@ def test_a_foreign_lock_that_stays_is_given_up_and_nothing_is_lost(place: Yard, 
         assert rescued(run.said()).parent == place.folder
         again = place.run(url, slots=SLOTS)
         assert again.finish() == 0, again.said()
-        verdict = judged(place, store, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, store=store)
     assert (verdict.paid, verdict.paid_twice, verdict.listed) == (REQUESTS, 0, 0)
 
 
@@ -265,12 +252,5 @@ def test_every_place_being_full_is_said_plainly(disk: Path, tmp_path: Path) -> N
             ballast.unlink()
             again = place.run(url, slots=SLOTS)
             assert again.finish() == 0, again.said()
-            verdict = check_invariants(
-                place.folder / "jobs.jsonl",
-                ledger=tmp_path / "ledger.jsonl",
-                saved={},
-                kills=1,
-                slots=SLOTS,
-                outputs=place.outputs,
-            )
+            verdict = place.judged(tmp_path / "ledger.jsonl", kills=1, slots=SLOTS)
     assert 0 < verdict.paid_twice <= SLOTS

@@ -63,14 +63,7 @@ def test_a_killed_owner_is_followed_at_once(place: Yard, tmp_path: Path) -> None
         sent = ledger.arrivals
         ledger.wait_until(lambda ledger: ledger.arrivals > sent, 5)
         assert again.finish() == 0
-        check_invariants(
-            place.folder / "jobs.jsonl",
-            ledger=tmp_path / "ledger.jsonl",
-            saved={},
-            kills=1,
-            slots=SLOTS,
-            outputs=place.outputs,
-        )
+        place.judged(tmp_path / "ledger.jsonl", kills=1, slots=SLOTS)
 
 
 def test_a_suspended_owner_keeps_its_store_and_goes_on(place: Yard, tmp_path: Path) -> None:

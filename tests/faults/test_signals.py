@@ -15,7 +15,6 @@ import pytest
 
 from faults.commands import Command, Yard, until, yard
 from faults.interruptions import REQUESTS, SLOTS, interrupted
-from faults.invariants import Verdict, check_invariants
 from running import job_file, rows, simulator_thread
 
 
@@ -24,18 +23,6 @@ def place(tmp_path: Path) -> Iterator[Yard]:
     with yard(tmp_path / "run") as opened:
         job_file(opened.folder / "jobs.jsonl", [f"Question {i}" for i in range(REQUESTS)])
         yield opened
-
-
-def judged(place: Yard, tmp_path: Path, *, kills: int = 0, finished: bool = True) -> Verdict:
-    return check_invariants(
-        place.folder / "jobs.jsonl",
-        ledger=tmp_path / "ledger.jsonl",
-        saved={},
-        kills=kills,
-        slots=SLOTS,
-        outputs=place.outputs,
-        finished=finished,
-    )
 
 
 # One signal, two signals.
@@ -57,7 +44,7 @@ def test_the_first_signal_stops_the_sending_at_once(place: Yard, tmp_path: Path)
         assert noticed < 0.5, "a tenth of a second, and what a busy machine adds"
         assert run.finish() == 130
         assert ledger.arrivals - arrived <= 1, "a call that was on the wire already"
-        verdict = judged(place, tmp_path, finished=False)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, finished=False)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
 
 
@@ -77,7 +64,7 @@ def test_a_second_signal_ends_it_within_two_seconds_and_keeps_what_has_arrived(
         arrived = ledger.summary().paid - ledger.summary().undelivered
         assert rows(place.folder / "jobs.db", "SELECT succeeded FROM job")[0][0] >= arrived - 1
         until(lambda: ledger.arrivals == ledger.ends, "the simulator is done")
-        judged(place, tmp_path, kills=1, finished=False)
+        place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, kills=1, finished=False)
 
 
 def test_a_signal_while_the_job_file_is_read_leaves_nothing_behind(place: Yard, tmp_path: Path) -> None:
@@ -104,7 +91,7 @@ def test_signals_inside_the_writers_transaction_leave_it_whole(place: Yard, tmp_
                 run.signal(signal.SIGHUP)  # after the first it means nothing more
             time.sleep(0.01)
         assert run.finish() == 143, run.said()
-        verdict = judged(place, tmp_path, finished=False)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS, finished=False)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
 
 
@@ -123,7 +110,7 @@ def test_a_run_that_is_put_to_sleep_by_the_terminal_goes_on(place: Yard, tmp_pat
             run.signal(signal.SIGCONT)
             ledger.wait_until(lambda ledger, ends=ends: ledger.ends > ends or not run.lives)  # type: ignore[misc]
         assert run.finish() == 0, run.said()
-        verdict = judged(place, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
 
 
@@ -153,7 +140,7 @@ def test_a_terminal_that_vanishes_without_a_word_stops_nothing(place: Yard, tmp_
         ledger.wait_until(lambda ledger: ledger.ends > SLOTS)
         os.close(leader)
         assert run.finish() == 0
-        verdict = judged(place, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
 
 
@@ -168,5 +155,5 @@ def test_a_reader_that_leaves_stops_nothing(place: Yard, tmp_path: Path, progres
             reader.readline()
         ledger.wait_until(lambda ledger: ledger.ends > SLOTS)
         assert run.finish() == 0
-        verdict = judged(place, tmp_path)
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
