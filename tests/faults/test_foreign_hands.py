@@ -11,7 +11,6 @@ import pytest
 
 from faults.commands import Yard, yard
 from faults.crowds import one_of_twenty
-from faults.invariants import check_invariants
 from running import job_file, rows, simulator_thread
 
 REQUESTS = 120
@@ -34,9 +33,7 @@ def test_of_twenty_runs_started_at_once_exactly_one_proceeds(place: Yard, tmp_pa
         owner.signal(signal.SIGINT)
         assert owner.finish() == 130
         assert place.run(url, slots=60).finish() == 0
-        verdict = check_invariants(
-            place.folder / "jobs.jsonl", ledger=tmp_path / "ledger.jsonl", saved={}, kills=0, slots=2
-        )
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=2)
     assert verdict.paid_twice == 0
 
 
@@ -82,9 +79,7 @@ def test_a_suspended_owner_keeps_its_store_and_goes_on(place: Yard, tmp_path: Pa
         owner.wait_for("this process did not run for")
         assert ledger.arrivals - sent <= 2 * SLOTS, "no burst after waking"
         assert owner.finish() == 0, owner.said()
-        verdict = check_invariants(
-            place.folder / "jobs.jsonl", ledger=tmp_path / "ledger.jsonl", saved={}, kills=0, slots=SLOTS
-        )
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert verdict.paid_twice == 0
 
 
@@ -128,9 +123,7 @@ def test_a_store_that_is_moved_away_stops_the_run_and_has_every_answer(place: Ya
         assert rows(store, "SELECT succeeded FROM job") == [(ledger.ends,)]
         again = place.run(url, slots=SLOTS)
         assert again.finish() == 0, again.said()
-        verdict = check_invariants(
-            place.folder / "jobs.jsonl", ledger=tmp_path / "ledger.jsonl", saved={}, kills=0, slots=SLOTS
-        )
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
 
 
@@ -148,9 +141,7 @@ def test_a_store_that_is_removed_is_saved_by_the_last_who_can(place: Yard, tmp_p
         assert rows(store, "SELECT succeeded FROM job") == [(ledger.ends,)]
         again = place.run(url, slots=SLOTS)
         assert again.finish() == 0, again.said()
-        verdict = check_invariants(
-            place.folder / "jobs.jsonl", ledger=tmp_path / "ledger.jsonl", saved={}, kills=0, slots=SLOTS
-        )
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
 
 
@@ -169,7 +160,5 @@ def test_a_log_that_is_removed_stops_the_run_and_loses_nothing(place: Yard, tmp_
         assert rows(store, "SELECT succeeded FROM job") == [(ledger.ends,)]
         again = place.run(url, slots=SLOTS)
         assert again.finish() == 0, again.said()
-        verdict = check_invariants(
-            place.folder / "jobs.jsonl", ledger=tmp_path / "ledger.jsonl", saved={}, kills=0, slots=SLOTS
-        )
+        verdict = place.judged(tmp_path / "ledger.jsonl", slots=SLOTS)
     assert (verdict.paid_twice, verdict.listed) == (0, 0)
